@@ -40,7 +40,7 @@ impl PagingMode {
     }
 }
 
-code!(PagingMode);
+machine::code!(PagingMode);
 
 /// GuestPagingMode: the level of the root of guest tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ impl GuestPagingMode {
     }
 }
 
-code!(GuestPagingMode);
+machine::code!(GuestPagingMode);
 
 /// IntCtl: what becomes of fixed and arbitrated interrupts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +77,7 @@ impl InterruptControl {
     pub const REMAP: Self = Self(2);
 }
 
-code!(InterruptControl);
+machine::code!(InterruptControl);
 
 /// Bits 63:0: host tables, and how guest tables are used.
 #[bitfield(u64)]

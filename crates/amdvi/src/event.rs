@@ -43,7 +43,7 @@ impl EventCode {
     pub const RMP_HARDWARE_ERROR: Self = Self(14);
 }
 
-code!(EventCode);
+machine::code!(EventCode);
 
 /// First word of an event. The fields are those of a page fault (2.5.3); other events leave some of them out, and events of
 /// commands name no device.

@@ -15,15 +15,14 @@ pub use device::{
 pub use scope::{DeviceScope, DeviceScopes};
 
 use bitfield_struct::bitfield;
-use machine::bytes::{u8_at, u16_at, u32_at};
+use machine::bytes::{u8_at, u32_at};
+use machine::unit_table::{BadStructure, UnitTable, UnitTableError};
 
-/// Bytes before the first block (5.2.1).
-const HEADER: usize = 48;
+/// The table's signature (5.2.1).
+const SIGNATURE: [u8; 4] = *b"IVRS";
 /// Most blocks of units among which [`Ivrs::units`] looks for the newest of each: three for each of more units than machines have. Each
 /// is compared with all others, and a damaged table can list tens of thousands.
 pub const MOST_IVHDS: usize = 1024;
-/// Bytes of a block's type, flags and length.
-const BLOCK_HEADER: usize = 4;
 
 /// Why bytes are not an IVRS table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +39,22 @@ pub enum IvrsError {
     /// A block, at this offset, ends outside the table or inside its own header.
     #[error("the IVRS block at offset {0:#x} has an impossible length")]
     BadBlock(usize),
+}
+
+impl From<UnitTableError> for IvrsError {
+    fn from(error: UnitTableError) -> Self {
+        match error {
+            UnitTableError::Signature => Self::NotIvrs,
+            UnitTableError::Length(length) => Self::BadLength(length),
+            UnitTableError::Damaged(offset) => Self::Damaged(offset),
+        }
+    }
+}
+
+impl From<BadStructure> for IvrsError {
+    fn from(BadStructure(offset): BadStructure) -> Self {
+        Self::BadBlock(offset)
+    }
 }
 
 /// IVinfo: what holds for all units (5.2.1).
@@ -70,62 +85,45 @@ pub struct IvInfo {
 /// An IVRS table whose header was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Ivrs<'a> {
-    bytes: &'a [u8],
+    table: UnitTable<'a>,
 }
 
 impl<'a> Ivrs<'a> {
-    /// Checks signature and length; `bytes` may be longer than the table.
-    ///
-    /// Firmware sometimes gets the checksum wrong, and without the table there is no DMA on a machine whose
-    /// translation is on. So a wrong checksum alone is no error ([`is_sound`](Self::is_sound) reports it), but then
-    /// every block must be well-formed.
+    /// Checks signature and length; `bytes` may be longer than the table. A wrong checksum alone is no error
+    /// ([`UnitTable::parse`] says why).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, IvrsError> {
-        if bytes.len() < HEADER || !bytes.starts_with(b"IVRS") {
-            return Err(IvrsError::NotIvrs);
-        }
-        let length = u32_at(bytes, 4).unwrap_or(0);
-        let table = bytes.get(..length as usize).filter(|table| table.len() >= HEADER);
-        let ivrs = Self { bytes: table.ok_or(IvrsError::BadLength(length))? };
-        match ivrs.blocks().find_map(Result::err) {
-            Some(IvrsError::BadBlock(offset)) if !ivrs.is_sound() => Err(IvrsError::Damaged(offset)),
-            _ => Ok(ivrs),
-        }
+        Ok(Self { table: UnitTable::parse(bytes, SIGNATURE)? })
     }
 
     /// Reads what is left of a damaged table, whatever its length, checksum and blocks say: for people who want to
     /// inspect it.
     pub fn salvage(bytes: &'a [u8]) -> Result<Self, IvrsError> {
-        if bytes.len() < HEADER || !bytes.starts_with(b"IVRS") {
-            return Err(IvrsError::NotIvrs);
-        }
-        let whole = Self { bytes };
-        let table = bytes.get(..whole.length() as usize).filter(|table| table.len() >= HEADER);
-        Ok(Self { bytes: table.unwrap_or(bytes) })
+        Ok(Self { table: UnitTable::salvage(bytes, SIGNATURE)? })
     }
 
     /// Bytes of the table, as its header says.
     pub fn length(&self) -> u32 {
-        u32_at(self.bytes, 4).unwrap_or(0)
+        self.table.length()
     }
 
     /// Revision: 1 for blocks of fixed length alone, 2 where blocks of type 40h may be there.
     pub fn revision(&self) -> u8 {
-        u8_at(self.bytes, 8).unwrap_or(0)
+        u8_at(self.table.bytes(), 8).unwrap_or(0)
     }
 
     /// Whether the table's bytes sum up to zero, as they should.
     pub fn is_sound(&self) -> bool {
-        self.bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+        self.table.is_sound()
     }
 
     /// What holds for all units.
     pub fn info(&self) -> IvInfo {
-        IvInfo::from_bits(u32_at(self.bytes, 36).unwrap_or(0))
+        IvInfo::from_bits(u32_at(self.table.bytes(), 36).unwrap_or(0))
     }
 
-    /// The blocks, in the table's order.
-    pub fn blocks(&self) -> Blocks<'a> {
-        Blocks { bytes: self.bytes, offset: HEADER }
+    /// The blocks, in the table's order; ends after the first error.
+    pub fn blocks(&self) -> impl Iterator<Item = Result<Block<'a>, IvrsError>> + Clone + use<'a> {
+        self.table.structures().map(|block| Ok(Block::decode(block?)))
     }
 
     /// All blocks that describe units, in the table's order; stops where the table is malformed.
@@ -158,29 +156,6 @@ impl<'a> Ivrs<'a> {
             Ok(Block::Ivmd(ivmd)) => Some(ivmd),
             _ => None,
         })
-    }
-}
-
-/// Walks the blocks of a table; ends after the first error.
-#[derive(Clone, Debug)]
-pub struct Blocks<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> Iterator for Blocks<'a> {
-    type Item = Result<Block<'a>, IvrsError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bytes.get(self.offset..).filter(|rest| !rest.is_empty())?;
-        let length = usize::from(u16_at(rest, 2).unwrap_or(0));
-        let Some(block) = rest.get(..length).filter(|block| block.len() >= BLOCK_HEADER) else {
-            let bad = IvrsError::BadBlock(self.offset);
-            self.offset = self.bytes.len();
-            return Some(Err(bad));
-        };
-        self.offset += length;
-        Some(Ok(Block::decode(block)))
     }
 }
 

@@ -6,7 +6,9 @@ use machine::growth::{OutOfMemory, boxed_array, filled};
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
-use crate::ground::{FileExtent, FirstExtent, Ground, Parts, are_possible};
+use crate::ground::file::FirstExtent;
+use crate::ground::list::{FileExtent, are_possible};
+use crate::ground::{Ground, Parts};
 use crate::label::{Label, LabelCopy};
 use crate::log::{self, Log, LogError, LogRecord};
 use crate::record::Damage;

@@ -84,7 +84,8 @@ pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label, r
 pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
-pub use ground::{FileExtent, FirstExtent, MOST_FILE_EXTENTS, erase_file};
+pub use ground::file::{FirstExtent, erase_file};
+pub use ground::list::{FileExtent, MOST_FILE_EXTENTS};
 pub use held::{Held, Untold};
 pub use label::Label;
 pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};

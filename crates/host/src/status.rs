@@ -9,12 +9,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::areas::{AreaError, AreaName, FoundArea, Held, UncollectedDump};
+use crate::clock::Ago;
 use crate::collect::{self, BootLoop, FolderContent, HISTORY, OthersDumps};
 use crate::config::{ConfigError, Configuration};
 use crate::crash_slot::{self, OtherCrashKernel, SlotOwner};
 use crate::crash_test::{self, History, TestError};
 use crate::kexec::{self, KexecError};
-use crate::loaded::{self, Ago, LoadedArea, Standing};
+use crate::loaded::area::LoadedArea;
+use crate::loaded::{self, Standing};
 use crate::programs::{HostPrograms, Programs};
 use crate::{Bytes, areas, chain, clock, units};
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::areas::registry::Registry;
 use crate::areas::{self, AreaError, AreaPlace, FoundArea};
 use crate::kexec::KexecError;
-use crate::loaded::LoadedArea;
+use crate::loaded::area::LoadedArea;
 use crate::{load, loaded};
 
 /// What to do about what was found.

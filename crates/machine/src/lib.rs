@@ -13,8 +13,10 @@
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
 //!
-//! [`growth`] takes memory from the heap without aborting, and [`bytes`] reads fields of tables that may be too short. What all IOMMUs of x86 have in common is here too: who makes a
-//! request ([`SourceId`], [`Requester`]), what it may do ([`Permission`]), and the [`Level`]s of the tables that translate it.
+//! [`growth`] takes memory from the heap without aborting, and [`bytes`] reads fields of tables that may be too short. What all IOMMUs
+//! of x86 have in common is here too: who makes a request ([`SourceId`], [`Requester`]), what it may do ([`Permission`]), the
+//! [`Level`]s of the tables that translate it, the shape of the ACPI table that lists the units ([`unit_table`]), and how a code of
+//! hardware's becomes a field ([`code!`]).
 //!
 //! # Example
 //!
@@ -51,6 +53,7 @@ mod address;
 mod block;
 pub mod bytes;
 mod clock;
+mod code;
 mod dma;
 pub mod growth;
 mod level;
@@ -60,6 +63,7 @@ mod ports;
 mod range;
 mod registers;
 mod requester;
+pub mod unit_table;
 
 pub use address::{ByteOffset, INTERRUPT_WINDOW, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
 pub use block::{BlockDevice, BlockError};

@@ -19,6 +19,9 @@
 //! | [`memory`] | physical memory as hardware sees it |
 //! | [`habits`] | how a unit misbehaves |
 //! | `unit`, `tables` | a unit, or its tables, of either architecture |
+//! | `harm` | what damage does to a word of a table |
+//! | `trail` | what a walk through tables leaves to be done: accessed and dirty bits |
+//! | `translations` | what a unit caches of pages and tables, and evicts when it likes |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports`, `versions` | the machine as the capture kernel sees it; its frames while units store to them |
 //! | `assemble` | how a machine is built of what an old kernel left |
@@ -38,6 +41,7 @@ pub mod answer;
 mod assemble;
 mod evict;
 pub mod habits;
+mod harm;
 mod machine;
 pub mod memory;
 mod old_pages;
@@ -47,6 +51,8 @@ mod reached;
 mod shapes;
 mod tables;
 pub mod trace;
+mod trail;
+mod translations;
 mod unit;
 mod versions;
 mod vtd;

@@ -128,6 +128,15 @@ impl Memory {
         }
     }
 
+    /// Overwrites words of old memory; others stay as they are.
+    pub(crate) fn overwrite_old(&mut self, words: &[(PhysicalAddress, u64)]) {
+        for &(address, word) in words {
+            if self.kind(address) == Some(MemoryKind::Old) {
+                self.write(address.align_down(8), word);
+            }
+        }
+    }
+
     /// Stores half a word on behalf of a unit; units snoop, so processors see it too.
     pub(crate) fn write32_by_unit(&mut self, address: PhysicalAddress, value: u32) {
         let (aligned, shift) = (address.align_down(8), (address.get() & 4) * 8);

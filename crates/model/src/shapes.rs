@@ -58,6 +58,21 @@ pub(crate) fn reserved_memory() -> impl Iterator<Item = Mapping> {
     pages.map(move |page| Mapping { iova: page.into(), memory: page.into(), level, permission })
 }
 
+/// The memory that pages may map: old memory, or for a guest the addresses that its host maps and entries can hold.
+pub(crate) fn targets(
+    memory: &[(Range<PhysicalAddress>, MemoryKind)],
+    host: Option<&[Mapping]>,
+    address_bits: u32,
+) -> Vec<Range<PhysicalAddress>> {
+    let Some(host) = host else {
+        return memory.iter().filter(|(_, kind)| *kind == MemoryKind::Old).map(|(range, _)| *range).collect();
+    };
+    let mapped = host.iter().map(range_of);
+    let mapped = mapped.map(|range| Range::from(range.start.get()..range.end.get()));
+    let end = PhysicalAddress::new(1 << address_bits);
+    mapped.filter(|range: &Range<PhysicalAddress>| range.end <= end).collect()
+}
+
 /// Chooses an aligned page of this size in `targets`, if there is one.
 pub(crate) fn target(
     rng: &mut Rng,

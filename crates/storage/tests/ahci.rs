@@ -12,7 +12,8 @@ mod steps;
 
 use std::time::Duration;
 
-use fake::ahci::{self, Attached, Cache, DISK, DiskModel, FakeDisk, Fault, Links, Model, PATIENCE, World};
+use fake::ahci::model::{Attached, Cache, DISK, DiskModel, Fault, Links, Model};
+use fake::ahci::{self, FakeDisk, PATIENCE, World};
 use fake::machine::Shared;
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;

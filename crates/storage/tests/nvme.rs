@@ -14,7 +14,9 @@ mod steps;
 use std::time::Duration;
 
 use fake::machine::Shared;
-use fake::nvme::{self, Done, FakeAccess, FakeDisk, Fault, Left, Model, Namespace, PATIENCE, POOL, World};
+use fake::nvme::model::{Fault, Left, Model, Namespace};
+use fake::nvme::registers::FakeAccess;
+use fake::nvme::{self, Done, FakeDisk, PATIENCE, POOL, World};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use steps::steps;

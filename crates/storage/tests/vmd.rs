@@ -13,7 +13,9 @@ mod fake;
 use std::convert::Infallible;
 
 use fake::machine::{FakeClock, Memory, Shared};
-use fake::nvme::{self, Block, Model, World};
+use fake::nvme::model::Model;
+use fake::nvme::registers::{Block, FakeAccess};
+use fake::nvme::{self, World};
 use fixtures::ConfigSpace;
 use machine::{BlockDevice, Dma, PhysicalAddress, Range, Registers};
 use pci::vmd::{self, FIRST_DOMAIN, VmdError};
@@ -29,7 +31,7 @@ const REGISTERS: u64 = 0x10_0000;
 
 /// How the disk's function is reached.
 struct Access {
-    nvme: nvme::FakeAccess,
+    nvme: FakeAccess,
     devices: Vec<Device<ConfigSpace>>,
     vmd: Vmd,
     disk: Device<ConfigSpace>,
@@ -86,7 +88,7 @@ fn device(first_bus: u8, window: u64, inside: u64) -> Device<ConfigSpace> {
 /// Behind it: a root port, and the disk on the next bus, whose registers are at `bar`.
 fn access(vmd: Device<ConfigSpace>, port_bus: u8, bar: u64) -> Result<Access, VmdError> {
     let world = nvme::machine(Model::default());
-    let nvme = nvme::FakeAccess::new(&world);
+    let nvme = FakeAccess::new(&world);
     nvme.config.put(0x10, &(bar | 0b0100).to_le_bytes());
     let port = ConfigSpace::new(&[(0x00, &[0x86, 0x80]), (0x0E, &[1]), (0x19, &[port_bus + 1; 2])]);
     let (disk_config, nobody) = (nvme.config.clone(), ConfigSpace::new(&[(0, &[0xff; 4])]));

@@ -23,7 +23,7 @@ impl TranslationType {
     pub const PASS_THROUGH: Self = Self(2);
 }
 
-code!(TranslationType);
+machine::code!(TranslationType);
 
 /// Low word of a legacy context entry.
 #[bitfield(u64)]

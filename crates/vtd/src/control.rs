@@ -83,7 +83,7 @@ impl TableMode {
     pub const ABORT_DMA: Self = Self(3);
 }
 
-code!(TableMode);
+machine::code!(TableMode);
 
 /// RTADDR: the address and the mode of the root table (11.4.5).
 #[bitfield(u64)]
@@ -121,7 +121,7 @@ impl Granularity {
     pub const SELECTIVE: Self = Self(3);
 }
 
-code!(Granularity);
+machine::code!(Granularity);
 
 /// CCMD: register-based invalidation of the context cache; the unit refuses it while the queue is on (11.4.6).
 #[bitfield(u64)]

@@ -11,12 +11,11 @@ mod structure;
 pub use scope::{DeviceScope, DeviceScopeIter, DeviceScopes, ScopeType};
 pub use structure::{Andd, Drhd, Rhsa, Rmrr, Scoped, Structure};
 
-use machine::bytes::{u8_at, u16_at, u32_at};
+use machine::bytes::u8_at;
+use machine::unit_table::{BadStructure, UnitTable, UnitTableError};
 
-/// Bytes before the first structure (8.1).
-const HEADER: usize = 48;
-/// Bytes of a structure's type and length.
-const STRUCTURE_HEADER: usize = 4;
+/// The table's signature (8.1).
+const SIGNATURE: [u8; 4] = *b"DMAR";
 
 /// Why bytes are not a DMAR table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,66 +36,64 @@ pub enum DmarError {
     BadStructure(usize),
 }
 
+impl From<UnitTableError> for DmarError {
+    fn from(error: UnitTableError) -> Self {
+        match error {
+            UnitTableError::Signature => Self::NotDmar,
+            UnitTableError::Length(length) => Self::BadLength(length),
+            UnitTableError::Damaged(offset) => Self::Damaged(offset),
+        }
+    }
+}
+
+impl From<BadStructure> for DmarError {
+    fn from(BadStructure(offset): BadStructure) -> Self {
+        Self::BadStructure(offset)
+    }
+}
+
 /// A DMAR table whose header was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Dmar<'a> {
-    bytes: &'a [u8],
+    table: UnitTable<'a>,
 }
 
 impl<'a> Dmar<'a> {
-    /// Checks signature and length; `bytes` may be longer than the table.
-    ///
-    /// Firmware sometimes gets the checksum wrong, and without the table there is no DMA on a machine whose
-    /// translation is on. So a wrong checksum alone is no error ([`is_sound`](Self::is_sound) reports it), but then
-    /// every structure must be well-formed.
+    /// Checks signature and length; `bytes` may be longer than the table. A wrong checksum alone is no error
+    /// ([`UnitTable::parse`] says why).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DmarError> {
-        if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
-            return Err(DmarError::NotDmar);
-        }
-        let length = u32_at(bytes, 4).unwrap_or(0);
-        let table = bytes.get(..length as usize).filter(|table| table.len() >= HEADER);
-        let table = table.ok_or(DmarError::BadLength(length))?;
-        let dmar = Self { bytes: table };
-        match dmar.structures().find_map(Result::err) {
-            Some(DmarError::BadStructure(offset)) if !dmar.is_sound() => Err(DmarError::Damaged(offset)),
-            _ => Ok(dmar),
-        }
+        Ok(Self { table: UnitTable::parse(bytes, SIGNATURE)? })
     }
 
     /// Reads what is left of a damaged table, whatever its length, checksum and structures say: for people who want
     /// to inspect it.
     pub fn salvage(bytes: &'a [u8]) -> Result<Self, DmarError> {
-        if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
-            return Err(DmarError::NotDmar);
-        }
-        let whole = Self { bytes };
-        let table = bytes.get(..whole.length() as usize).filter(|table| table.len() >= HEADER);
-        Ok(Self { bytes: table.unwrap_or(bytes) })
+        Ok(Self { table: UnitTable::salvage(bytes, SIGNATURE)? })
     }
 
     /// Bytes of the table, as its header says.
     pub fn length(&self) -> u32 {
-        u32_at(self.bytes, 4).unwrap_or(0)
+        self.table.length()
     }
 
     /// Whether the table's bytes sum up to zero, as they should.
     pub fn is_sound(&self) -> bool {
-        self.bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+        self.table.is_sound()
     }
 
     /// HAW: physical address bits of the machine, 1 to 256.
     pub fn host_address_bits(&self) -> u32 {
-        u32::from(u8_at(self.bytes, 36).unwrap_or(0)) + 1
+        u32::from(u8_at(self.table.bytes(), 36).unwrap_or(0)) + 1
     }
 
     /// INTR_REMAP: the platform supports interrupt remapping.
     pub fn interrupt_remapping(&self) -> bool {
-        u8_at(self.bytes, 37).unwrap_or(0) & 1 != 0
+        u8_at(self.table.bytes(), 37).unwrap_or(0) & 1 != 0
     }
 
-    /// The remapping structures, in the table's order.
-    pub fn structures(&self) -> Structures<'a> {
-        Structures { bytes: self.bytes, offset: HEADER }
+    /// The remapping structures, in the table's order; ends after the first error.
+    pub fn structures(&self) -> impl Iterator<Item = Result<Structure<'a>, DmarError>> + Clone + use<'a> {
+        self.table.structures().map(|structure| Ok(Structure::decode(structure?)))
     }
 
     /// The remapping units, in the table's order; stops where the table is malformed.
@@ -105,29 +102,6 @@ impl<'a> Dmar<'a> {
             Ok(Structure::Drhd(drhd)) => Some(drhd),
             _ => None,
         })
-    }
-}
-
-/// Walks the structures of a table; ends after the first error.
-#[derive(Clone, Debug)]
-pub struct Structures<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> Iterator for Structures<'a> {
-    type Item = Result<Structure<'a>, DmarError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bytes.get(self.offset..).filter(|rest| !rest.is_empty())?;
-        let length = usize::from(u16_at(rest, 2).unwrap_or(0));
-        let Some(body) = rest.get(..length).filter(|body| body.len() >= STRUCTURE_HEADER) else {
-            let bad = DmarError::BadStructure(self.offset);
-            self.offset = self.bytes.len();
-            return Some(Err(bad));
-        };
-        self.offset += length;
-        Some(Ok(Structure::decode(body)))
     }
 }
 
@@ -142,8 +116,8 @@ mod tests {
 
     /// A table with these structures, its length and checksum filled in.
     fn table(structures: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = Vec::from(*b"DMAR");
-        bytes.resize(HEADER, 0);
+        let mut bytes = Vec::from(SIGNATURE);
+        bytes.resize(48, 0);
         bytes[36] = 38;
         bytes[37] = 1;
         bytes.extend(structures.concat());
@@ -266,7 +240,7 @@ mod tests {
                     prop_assert!(scopes.iter().map(|scope| scope.path().count()).sum::<usize>() <= body.len());
                 }
             }
-            prop_assert!(dmar.structures().count() <= body.len() / STRUCTURE_HEADER + 1);
+            prop_assert!(dmar.structures().count() <= body.len() / 4 + 1);
         }
     }
 }

@@ -91,7 +91,7 @@ impl FaultReason {
     pub const CONTEXT_TYPE: Self = Self(0x0D);
 }
 
-code!(FaultReason);
+machine::code!(FaultReason);
 
 /// Low half of a fault record.
 #[bitfield(u64)]

@@ -40,21 +40,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 
-/// Lets a newtype of `u8`, for a code that hardware supplies, be a field of a register or table entry.
-macro_rules! code {
-    ($name:ident) => {
-        impl $name {
-            pub(crate) const fn from_bits(bits: u8) -> Self {
-                Self(bits)
-            }
-
-            pub(crate) const fn into_bits(self) -> u8 {
-                self.0
-            }
-        }
-    };
-}
-
 pub mod capability;
 pub mod context;
 pub mod control;

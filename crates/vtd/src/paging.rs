@@ -61,7 +61,7 @@ impl AddressWidth {
     }
 }
 
-code!(AddressWidth);
+machine::code!(AddressWidth);
 
 #[cfg(test)]
 mod tests {

@@ -54,7 +54,7 @@ impl PasidTranslationType {
     pub const PASS_THROUGH: Self = Self(4);
 }
 
-code!(PasidTranslationType);
+machine::code!(PasidTranslationType);
 
 /// FSPM: levels of first-stage tables (9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl FirstStagePagingMode {
     }
 }
 
-code!(FirstStagePagingMode);
+machine::code!(FirstStagePagingMode);
 
 /// Word 0 of a PASID table entry: the second stage.
 #[bitfield(u64)]

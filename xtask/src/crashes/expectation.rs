@@ -1,24 +1,25 @@
 //! What a crash must show, as data, and the one function that compares this with what the crash left behind.
 
-use anyhow::{Context, Result, ensure};
+mod active;
+mod mistake;
+mod on_disk;
+mod said;
+
+use anyhow::{Context, Result};
 use handoff::Completeness;
 
-use crate::crashes::crash::{self, Evidence};
+use self::active::Active;
+use self::mistake::Mistake;
+use self::on_disk::OnDisk;
+use crate::crashes::crash::Evidence;
 use crate::crashes::damage::Damage;
-use crate::guests::stock;
 use crate::guests::tool::{Collected, Tool};
-use crate::machines::console::Line;
 use crate::machines::files::Moment;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Codec;
 use crate::machines::scenario::device::Device;
-use crate::witnesses::picture;
 use crate::witnesses::report::Report;
-use crate::witnesses::trace::Traced;
-use crate::witnesses::{self, Examination, Findings, Problem, Readings, Witness};
-
-/// The beginning of the line in which `holdover load` says why it loads nothing.
-const LOAD_REFUSES: &str = "load: holdover: ";
+use crate::witnesses::{self, Problem, Readings, Witness};
 
 /// Has readers read dumps of the crash.
 type Reading = fn(&Evidence, &Tool) -> Result<Readings>;
@@ -50,43 +51,6 @@ pub(crate) struct Expectation {
     readings: Vec<Reading>,
     /// The objection that a witness must raise, if Holdover makes a mistake on request.
     pub(super) mistake: Option<Mistake>,
-}
-
-/// What is on the dump's disk in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnDisk {
-    /// A complete dump after a takeover, to which no witness objects.
-    AfterTakeover,
-    /// A dump that is sealed like this.
-    Sealed(Completeness),
-    /// A dump that was cut off before it was sealed.
-    CutOff,
-    /// The dead kernel's log; what there is of the dump does not matter.
-    Log,
-    /// Files that a stock crash kernel has made of its `/proc/vmcore`.
-    StockDumps,
-    /// The disk's former content.
-    Untouched,
-    /// A file system and files that are whole; the area is none of them.
-    OthersFiles,
-}
-
-/// The device that must be at work in the trace; without it a crash would show nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Active {
-    /// This device, after the swap.
-    Device(Device),
-    /// The victim of damage: it faults at the damaged tables, or goes through them.
-    Victim,
-}
-
-/// How a mistake must be noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
-    /// Who must object.
-    witness: Witness,
-    /// The words of the objection.
-    objection: &'static str,
 }
 
 impl Expectation {
@@ -310,195 +274,6 @@ impl Expectation {
             None => problems,
         })
     }
-
-    /// Complains of each line that Holdover did not print.
-    fn unsaid(&self, lines: &[Line]) -> Vec<Problem> {
-        let printed: Vec<_> = lines.iter().filter_map(Line::holdover).collect();
-        let has_all = |line: &str, words: &[String]| words.iter().all(|word| line.contains(word));
-        let unsaid = self.says.iter().filter(|words| !printed.iter().any(|line| has_all(line, words)));
-        unsaid.map(|words| console(format!("Holdover did not say `{}`", words.join("` with `")))).collect()
-    }
-
-    /// Complains of each line that the crashing Linux did not print.
-    fn unsaid_by_guest(&self, lines: &[Line]) -> Vec<Problem> {
-        let printed: Vec<_> = lines.iter().filter_map(Line::bench).collect();
-        let unsaid =
-            self.guest_says.iter().filter(|words| !printed.iter().any(|line| line.starts_with(*words)));
-        unsaid.map(|words| console(format!("the crashing Linux did not say `{words}`"))).collect()
-    }
-
-    /// Complains of each of these words that are not among the last in the dead kernel's log.
-    fn unsaid_by_kernel(&self, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-        if self.kernel_says.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(self.unsaid_in(&tool.log(&evidence.files.disk())?))
-    }
-
-    fn unsaid_in(&self, log: &str) -> Vec<Problem> {
-        let last = log.find(crash::PANIC).map_or("", |panic| &log[panic..]);
-        let unsaid = self.kernel_says.iter().filter(|words| !last.contains(*words));
-        unsaid.map(|words| console(format!("the dying Linux did not say `{words}`"))).collect()
-    }
-
-    /// Complains of each picture that lacks words.
-    fn unshown(&self, evidence: &Evidence) -> Result<Vec<Problem>> {
-        let mut problems = Vec::new();
-        for &(moment, words) in &self.shows {
-            let text = picture::text(&evidence.files.picture(moment))?.join("\n");
-            if !text.contains(words) {
-                problems.push(console(format!("the display did not show `{words}` ({moment:?}):\n{text}")));
-            }
-        }
-        Ok(problems)
-    }
-
-    /// Complains if `holdover load` did what the row's guest has it refuse, or the host's tools did not both refuse in these words.
-    fn unrefused(&self, lines: &[Line]) -> Vec<Problem> {
-        let printed: Vec<_> = lines.iter().filter_map(Line::bench).collect();
-        let loaded = printed.iter().filter(|line| line.contains(crash::NOT_REFUSED));
-        let loaded = loaded.map(|_| console("`holdover load` did not refuse".to_owned()));
-        loaded.chain(self.refusal.into_iter().flat_map(|words| unsaid_in_refusal(&printed, words))).collect()
-    }
-
-    /// Complains if nothing shows that the device was at work.
-    fn inactive(&self, traced: Option<&Traced>) -> Option<Problem> {
-        let rested = self.active.filter(|active| !traced.is_some_and(|traced| active.is_seen(traced)))?;
-        Some(Problem { witness: Witness::Trace, what: rested.complaint() })
-    }
-
-    /// Complains if watchdogs were pinged less often.
-    fn unpinged(&self, evidence: &Evidence) -> Result<Option<Problem>> {
-        if self.pings == 0 {
-            return Ok(None);
-        }
-        let pings = report(evidence)?.summary.map_or(0, |summary| summary.watchdog_pings);
-        let what = format!("watchdogs were pinged {pings} times, {} are expected", self.pings);
-        Ok((pings < self.pings).then_some(console(what)))
-    }
-
-    fn other_codec(&self, evidence: &Evidence) -> Result<Option<Problem>> {
-        let Some(codec) = self.codec else { return Ok(None) };
-        let named = witnesses::codec_of(&evidence.files.dump())?;
-        let other = named != Some(codec);
-        Ok(other.then(|| unread(format!("the dump's header names {named:?} as its codec"))))
-    }
-}
-
-impl OnDisk {
-    /// Collects what is there, and returns what the witnesses of a takeover found, and what is wrong.
-    fn check(self, evidence: &Evidence, tool: &Tool) -> Result<(Option<Findings>, Vec<Problem>)> {
-        let problems = match self {
-            Self::AfterTakeover => {
-                let Examination { findings, problems, .. } = witnesses::examine(evidence, tool)?;
-                return Ok((Some(findings), problems));
-            }
-            Self::Sealed(wanted) => sealed(wanted, evidence, tool)?,
-            Self::CutOff => cut_off(evidence, tool)?,
-            Self::Log => log(evidence, tool)?,
-            Self::StockDumps => made_by_stock(evidence).map(|()| Vec::new())?,
-            Self::Untouched => written(evidence)?.into_iter().collect(),
-            Self::OthersFiles => others_files(evidence)?.into_iter().collect(),
-        };
-        Ok((None, problems))
-    }
-}
-
-impl Active {
-    fn is_seen(self, traced: &Traced) -> bool {
-        match self {
-            Self::Device(device) => traced.active_after_swap.contains_key(device.name),
-            Self::Victim => traced.faults_of_victim + traced.translations_of_victim > 0,
-        }
-    }
-
-    fn complaint(self) -> String {
-        match self {
-            Self::Device(device) => format!("{} was not at work after the swap", device.name),
-            Self::Victim => "the damaged tables were never used".to_owned(),
-        }
-    }
-}
-
-impl Mistake {
-    /// Inverts the check: a mutation must lead to an objection.
-    fn unnoticed(self, problems: &[Problem]) -> Option<Problem> {
-        let Self { witness, objection } = self;
-        let noticed = |problem: &Problem| problem.witness == witness && problem.what.contains(objection);
-        let what = format!("did not notice the mistake; objections of others: {}", problems.len());
-        (!problems.iter().any(noticed)).then_some(Problem { witness, what })
-    }
-}
-
-/// Complains if `holdover doctor` or `holdover load` did not say these words.
-fn unsaid_in_refusal(printed: &[&str], words: &str) -> Vec<Problem> {
-    let complaints = printed.iter().copied().filter(|line| line.contains(words));
-    let (by_load, by_doctor): (Vec<&str>, Vec<&str>) =
-        complaints.partition(|line| line.starts_with(LOAD_REFUSES));
-    let wrong = [
-        (by_load, "`holdover load` did not say why it refuses"),
-        (by_doctor, "`holdover doctor` did not complain"),
-    ];
-    let wrong = wrong.into_iter().filter(|(said, _)| said.is_empty());
-    wrong.map(|(_, what)| console(format!("{what}: `{words}`"))).collect()
-}
-
-/// Complains of another seal than this; of a partial dump, also if `holdover collect` does not tell that it is one.
-fn sealed(wanted: Completeness, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let unsealed = witnesses::check_seal(&report(evidence)?, wanted);
-    let whole = collected_whole(evidence, tool)?.filter(|_| wanted == Completeness::Partial);
-    Ok(unsealed.into_iter().chain(whole).collect())
-}
-
-fn cut_off(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let sealed = report(evidence)?.sealed;
-    let late = sealed.map(|_| console("the dump was sealed before the machine ended".to_owned()));
-    Ok(late.into_iter().chain(collected_whole(evidence, tool)?).collect())
-}
-
-/// Complains of a log that lacks what the dead kernel said on its console, and of a dump that came to its end: then the row
-/// would show nothing.
-fn log(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let sealed = report(evidence)?.sealed.filter(|sealed| sealed.completeness == Completeness::Complete);
-    let whole = sealed.map(|_| console("the dump was complete before the machine ended".to_owned()));
-    Ok(witnesses::compare_with_console(evidence, tool)?.into_iter().chain(whole).collect())
-}
-
-/// Collects the dump, and complains if `holdover collect` does not report that something is missing.
-fn collected_whole(evidence: &Evidence, tool: &Tool) -> Result<Option<Problem>> {
-    let (files, dump) = (&evidence.files, evidence.files.dump());
-    let collected = match evidence.file_system {
-        Some(system) => {
-            witnesses::mounted::collect(system, &files.disk(), files.scratch("mounted"), tool, &dump)?
-        }
-        None => tool.collect(&files.disk(), &dump)?,
-    };
-    let what = "`holdover collect` does not say that something is missing".to_owned();
-    Ok((collected == Collected::Whole).then_some(console(what)))
-}
-
-/// Fails with the complaint of the crash kernel's init, if it has not made all dumps: there is nothing to read then.
-fn made_by_stock(evidence: &Evidence) -> Result<()> {
-    let complete = evidence.lines.iter().any(|line| line.text.contains(stock::COMPLETE));
-    let mut said = evidence.lines.iter().filter_map(Line::bench);
-    let complaint = said.rfind(|said| said.starts_with("no dump"));
-    ensure!(complete, "{}", complaint.unwrap_or("the crash kernel made no dump"));
-    Ok(())
-}
-
-/// Complains if the disk is not as it was.
-fn written(evidence: &Evidence) -> Result<Option<Problem>> {
-    let what = "a disk was written to that Holdover was not given".to_owned();
-    let written = !evidence.files.disk_is_untouched()?;
-    Ok(written.then_some(Problem { witness: Witness::Memory, what }))
-}
-
-/// Complains of a dump in blocks that are others', and fails if they are not whole.
-fn others_files(evidence: &Evidence) -> Result<Option<Problem>> {
-    let system = evidence.file_system.context("the disk has no file system")?;
-    witnesses::mounted::check(system, &evidence.files.disk(), evidence.files.scratch("mounted"))?;
-    let dumped = Report::of(&evidence.lines).is_ok_and(|report| report.sealed.is_some());
-    Ok(dumped.then(|| console("a dump was sealed in blocks that are no area".to_owned())))
 }
 
 fn report(evidence: &Evidence) -> Result<Report> {
@@ -511,74 +286,4 @@ fn console(what: String) -> Problem {
 
 fn unread(what: String) -> Problem {
     Problem { witness: Witness::Readers, what }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mistake_that_only_another_witness_noticed_is_not_caught() {
-        let noticed = |witness| [Problem { witness, what: "a byte is wrong".to_owned() }];
-        let uncaught = |witness, objection, problems: &[Problem]| {
-            let expectation = Expectation::takeover().but_caught(witness, objection);
-            expectation.mistake.unwrap().unnoticed(problems)
-        };
-        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Memory)).is_none());
-        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Trace)).is_some());
-        assert!(uncaught(Witness::Memory, "table", &noticed(Witness::Memory)).is_some());
-        assert!(uncaught(Witness::Memory, "byte", &[]).is_some());
-    }
-
-    #[test]
-    fn a_victim_and_what_became_of_it_must_be_told_in_one_line() {
-        let expectation = Expectation::takeover().and_damage(Damage::TableInRegisters);
-        let address = Device::SOUND.address();
-        let unsaid = |lines: &[&str]| !expectation.unsaid(&Line::a_second_apart(lines)).is_empty();
-        assert!(!unsaid(&[&format!("holdover: [0.1] fenced {address}")]));
-        assert!(unsaid(&["holdover: [0.1] fenced 00:01.0", &format!("holdover: [0.1] blocked {address}")]));
-        assert!(unsaid(&[&format!("bench: fenced {address}")]));
-        assert!(unsaid(&[]));
-    }
-
-    #[test]
-    fn what_the_dying_linux_says_comes_after_its_panic() {
-        let unsaid = |log| Expectation::takeover().and_kernel_says("<NMI>").unsaid_in(log).len();
-        assert_eq!(unsaid("Kernel panic - not syncing: NMI: Not continuing\n <NMI>\n"), 0);
-        assert_eq!(unsaid(" <NMI>\nKernel panic - not syncing: sysrq triggered crash\n"), 1);
-        assert_eq!(unsaid(""), 1);
-    }
-
-    #[test]
-    fn both_doctor_and_load_must_refuse() {
-        let refused = Expectation::no_dump().and_refused("AMD");
-        let problems = |lines: &[&str]| refused.unrefused(&Line::a_second_apart(lines)).len();
-        let (doctor, load) = ("bench: load: IOMMU  missing  ivhd0  AMD", "bench: load: holdover: AMD");
-        assert_eq!(problems(&[doctor, load]), 0);
-        assert_eq!(problems(&[doctor]), 1);
-        assert_eq!(problems(&[load]), 1);
-        assert_eq!(problems(&[doctor, load, &format!("bench: load: {}", crash::NOT_REFUSED)]), 1);
-        assert_eq!(problems(&[]), 2);
-    }
-
-    #[test]
-    fn a_load_that_a_guest_has_refused_must_be_refused_in_each_row() {
-        let loads = Line::a_second_apart(&[&format!("bench: load: {}", crash::NOT_REFUSED)]);
-        assert_eq!(Expectation::complete_dump().unrefused(&loads).len(), 1);
-        assert!(Expectation::complete_dump().unrefused(&[]).is_empty());
-    }
-
-    #[test]
-    fn who_must_be_active_and_was_not_traced_is_a_problem() {
-        let slow = Expectation::takeover().and_active(Device::SLOW_DISK);
-        let damaged = Expectation::takeover().and_damage(Damage::TableInRegisters);
-        let resting = Expectation::takeover().and_damage(Damage::DiskContext);
-        let mut traced = Traced::default();
-        assert!(slow.inactive(None).is_some() && damaged.inactive(None).is_some());
-        assert!(slow.inactive(Some(&traced)).is_some() && damaged.inactive(Some(&traced)).is_some());
-        assert!(resting.inactive(Some(&traced)).is_none());
-        traced.active_after_swap.insert(Device::SLOW_DISK.name.to_owned(), 1);
-        traced.faults_of_victim = 1;
-        assert!(slow.inactive(Some(&traced)).is_none() && damaged.inactive(Some(&traced)).is_none());
-    }
 }

@@ -33,8 +33,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::machines::scenario::Scenario;
+    use crate::machines::scenario::capture::Capture;
     use crate::machines::scenario::mutation::Mutation;
-    use crate::machines::scenario::{Capture, Scenario};
 
     #[test]
     fn no_two_rows_share_a_name() {

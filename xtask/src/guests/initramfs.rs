@@ -8,8 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::kernels::{Flavour, Kernel};
+use crate::machines::scenario::Scenario;
+use crate::machines::scenario::disk::Disk;
+use crate::machines::scenario::memory::MemoryUse;
 use crate::machines::scenario::watchdog::Watchdog;
-use crate::machines::scenario::{Disk, MemoryUse, Scenario};
 use crate::paths;
 
 /// The program of guests that finds a disk.

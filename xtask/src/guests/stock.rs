@@ -16,7 +16,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::target::Target;
 use crate::guests::tool::Tool;
 use crate::machines::files::Files;
-use crate::machines::scenario::Syscall;
+use crate::machines::scenario::capture::Syscall;
 use crate::machines::scenario::device::DiskModel;
 use crate::machines::scenario::unit::Iommu;
 use crate::process;

@@ -15,8 +15,10 @@ use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{
     BALLOON_SLOT, DISPLAY_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
+use crate::machines::scenario::events::{End, MachineCheck};
+use crate::machines::scenario::memory::{MemoryUse, Paging};
 use crate::machines::scenario::unit::{Interrupts, Iommu};
-use crate::machines::scenario::{Board, Display, End, MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, Display, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 

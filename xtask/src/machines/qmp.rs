@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::machines::scenario::MachineCheck;
+use crate::machines::scenario::events::MachineCheck;
 use crate::machines::socket;
 
 /// The bank that reports machine checks: one that no kernel turns off.

@@ -1,7 +1,11 @@
 //! What varies from run to run: which kernel crashes on which machine, and how Holdover was loaded.
 
+pub(crate) mod capture;
 pub(crate) mod device;
+pub(crate) mod disk;
+pub(crate) mod events;
 pub(crate) mod file_system;
+pub(crate) mod memory;
 pub(crate) mod mutation;
 pub(crate) mod unit;
 pub(crate) mod watchdog;
@@ -11,46 +15,21 @@ use serde::Serialize;
 
 use crate::crashes::damage::Damage;
 use crate::crashes::handover::Loss;
-use crate::guests::archive::Suite;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock::SecondUse;
 use crate::guests::target::Target;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
+use capture::{Capture, Syscall};
 use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
-use file_system::{FileFate, FileSystem};
+use disk::Disk;
+use events::{End, MachineCheck, Start};
+use file_system::FileFate;
+use memory::{MemoryUse, Paging, Reservation};
 use mutation::Mutation;
-use unit::{Iommu, Translation, UnitSetting};
+use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
-
-/// The system call through which `kexec` loads the capture kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Syscall {
-    /// `kexec_file_load`, `kexec -s`: the old kernel takes the image apart.
-    File,
-    /// `kexec_load`, `kexec -c`: the tool does.
-    Load,
-}
-
-impl Syscall {
-    /// The letter with which `kexec` is asked for it.
-    pub(crate) fn letter(self) -> &'static str {
-        match self {
-            Self::File => "s",
-            Self::Load => "c",
-        }
-    }
-
-    /// The option with which `holdover load` is asked for it.
-    pub(crate) fn option(self) -> &'static str {
-        match self {
-            Self::File => "",
-            Self::Load => "--syscall load",
-        }
-    }
-}
 
 /// How the dump's pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -78,50 +57,6 @@ impl Codec {
     }
 }
 
-/// Levels of the processor's page tables in the crashing kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-pub(crate) enum Paging {
-    /// 48-bit virtual addresses.
-    #[value(name = "4")]
-    FourLevel,
-    /// 57-bit virtual addresses.
-    #[value(name = "5")]
-    FiveLevel,
-}
-
-impl Paging {
-    /// How many.
-    pub(crate) fn levels(self) -> u8 {
-        match self {
-            Self::FourLevel => 4,
-            Self::FiveLevel => 5,
-        }
-    }
-}
-
-/// Where the crash reservation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Reservation {
-    /// Below 4 GiB.
-    Low,
-    /// Above 4 GiB, with a second one below for devices that reach no further.
-    High,
-    /// Above 4 GiB, and nothing below.
-    OnlyHigh,
-}
-
-/// Whose tables a stock crash kernel has the unit translate with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SecondTables {
-    /// It sets one of its own in place of Holdover's.
-    Own,
-    /// It goes on with Holdover's: Linux 7.2 does on AMD's unit.
-    Holdovers,
-    /// It goes on with the dead kernel's, which Holdover has changed where it is.
-    Dead,
-}
-
 /// The board, which decides how configuration space is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,114 +65,6 @@ pub(crate) enum Board {
     Q35,
     /// Conventional PCI, with configuration space behind ports; no remapping unit fits.
     Pc,
-}
-
-/// The disk that should take the dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Disk {
-    /// Carries Holdover's label and is large enough.
-    Labelled,
-    /// Carries the label, but the dump does not fit.
-    TooSmall,
-    /// Carries the label; the pages that readers need fit, the dump of a machine of several GiB does not.
-    Tight,
-    /// Carries the label; a dump of level 31 fits, one of level 1 does not.
-    TooSmallForLevel,
-    /// Carries another label than the one that was named when Holdover was loaded.
-    OtherLabel,
-    /// Carries the second of two labels that were named; no disk carries the first.
-    AfterMissing,
-    /// Carries the second of two labels that were named; the first is on a disk that refuses writes in the middle of the dump.
-    AfterFailing,
-    /// Has an ext4 file system with a file that is the area.
-    FileExt4,
-    /// Has an xfs file system with such a file.
-    FileXfs,
-    /// Has a btrfs file system with such a file.
-    FileBtrfs,
-    /// Has a partition, from [`Disk::PART`] on, that is the area.
-    Partition,
-    /// Has the area at the same place, to which Linux gives a device of its own, as to an LVM volume of one piece.
-    Volume,
-    /// Carries the label, and the dump of a panic before this one, which nobody has collected.
-    HoldsDump,
-}
-
-impl Disk {
-    /// Byte at which a partition or a volume begins.
-    pub(crate) const PART: u64 = 1 << 20;
-    /// The device of a volume in the guest.
-    pub(crate) const VOLUME: &str = "/dev/dm-0";
-
-    /// Byte at which the area begins, unless it is a file.
-    pub(crate) fn area_start(self) -> u64 {
-        if matches!(self, Self::Partition | Self::Volume) { Self::PART } else { 0 }
-    }
-
-    /// What the guest does first if the area is on a volume.
-    pub(crate) fn map_volume(self) -> String {
-        if self != Self::Volume {
-            return String::new();
-        }
-        format!(
-            "disk=/dev/vda; DM_DISABLE_UDEV=1 dmsetup create area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
-            start = Self::PART / 512
-        )
-    }
-
-    /// The file system in which the area is a file, if it is one.
-    pub(crate) fn file_system(self) -> Option<FileSystem> {
-        match self {
-            Self::FileExt4 => Some(FileSystem::Ext4),
-            Self::FileXfs => Some(FileSystem::Xfs),
-            Self::FileBtrfs => Some(FileSystem::Btrfs),
-            _ => None,
-        }
-    }
-}
-
-/// How the capture kernel comes to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Start {
-    /// The old kernel panics.
-    Panic,
-    /// The old kernel panics on its second processor.
-    PanicElsewhere,
-    /// The old kernel panics in an interrupt of its serial port.
-    PanicInInterrupt,
-    /// The old kernel panics in an NMI, as it does where one tells of a hard lockup.
-    PanicInNmi,
-    /// A fatal machine check makes the old kernel panic.
-    MachineCheck,
-    /// `kexec -e`, as an ordinary reboot into it: there is no crash, and no dead kernel's memory.
-    Exec,
-}
-
-impl Start {
-    /// What the old kernel's command line must have for it.
-    fn kernel_options(self) -> &'static str {
-        match self {
-            Self::PanicInInterrupt => "sysrq_always_enabled",
-            Self::PanicInNmi => "unknown_nmi_panic",
-            _ => "",
-        }
-    }
-}
-
-/// Which kernel takes the dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Capture {
-    /// Holdover.
-    Holdover,
-    /// Debian's own, in which `holdover makedump` and makedumpfile make dumps of `/proc/vmcore`.
-    Stock,
-    /// Holdover, which hands over at once to Debian's own: that makes the dumps.
-    HandedOver,
-    /// Holdover, which has an area on another disk, and hands over to Debian's own if that comes to nothing.
-    Fallback,
 }
 
 /// What the machine has for people to look at.
@@ -250,54 +77,6 @@ pub(crate) enum Display {
     Vga,
 }
 
-/// How the machine ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum End {
-    /// Holdover resets it.
-    Reset,
-    /// A watchdog resets it.
-    Watchdog,
-    /// Holdover resets it, and each request to the dump's disk is recorded: the power can be cut at each of them afterwards.
-    Recorded,
-    /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
-    PowerCut,
-    /// Its power goes as soon as the dead kernel's log is said to be safe.
-    PowerCutAfterLog,
-    /// The dump's disk goes as soon as the dead kernel's log is said to be safe; Holdover resets the machine.
-    DiskGoneAfterLog,
-}
-
-/// A machine check of processor 0. Its status words are those of the Intel SDM, volume 3, chapter 16.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MachineCheck {
-    /// Memory that nobody was reading is bad: the interrupted program can go on.
-    Recoverable,
-    /// The processor's state is corrupt.
-    Fatal,
-}
-
-impl MachineCheck {
-    /// The status of the bank that reports it.
-    pub(crate) fn bank_status(self) -> u64 {
-        match self {
-            // VAL, UC, EN, MISCV, ADDRV, S: memory scrubbing found an error (table 16-8).
-            Self::Recoverable => 0xBD00_0000_0000_00C0,
-            // VAL, UC, EN, PCC: an internal timer ran out.
-            Self::Fatal => 0xB200_0000_0000_0400,
-        }
-    }
-
-    /// The processor's status: MCIP, and RIPV if the interrupted program can go on.
-    pub(crate) fn global_status(self) -> u64 {
-        match self {
-            Self::Recoverable => 0b101,
-            Self::Fatal => 0b100,
-        }
-    }
-}
-
 /// Whether the crashing Linux forbids root to change it, and so wants a signed capture kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -307,23 +86,6 @@ pub(crate) enum Lockdown {
     /// By its command line, whatever firmware has.
     ByCommandLine,
 }
-
-/// What the crashing Linux has done with its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MemoryUse {
-    /// Next to nothing.
-    Idle,
-    /// Pages of every kind that a dump may leave out are in use: huge, cached, poisoned, offline, given back by a balloon.
-    EveryKind,
-}
-
-/// A dump at this rate takes longer than the bench's watchdogs wait.
-const WATCHED_RATE: u32 = 2_000_000;
-/// A dump at this rate is sealed some times on the way.
-const RECORDED_RATE: u32 = 6_000_000;
-/// A dump at this rate goes on for seconds after each event that the bench waits for: the bench may be late.
-const INTERRUPTED_RATE: u32 = 3_000_000;
 
 /// One crash.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -490,22 +252,6 @@ impl Scenario {
         Self { emulator: Emulator::Testing, unit: UnitSetting::AMD, ..Self::plain(kernel) }
     }
 
-    /// Which of Debian's kernels a stock crash kernel is.
-    pub(crate) fn crash_kernel(&self) -> Flavour {
-        self.second_kernel.unwrap_or(self.kernel)
-    }
-
-    /// Whose tables a stock crash kernel has the unit translate with. Beside it Holdover has no memory below 4 GiB for a device table of AMD's
-    /// unit, whose base then stays as it is.
-    pub(crate) fn second_tables(&self) -> SecondTables {
-        let adopts = self.unit.iommu == Iommu::Amd && self.crash_kernel().suite() == Suite::Testing;
-        match (adopts, self.reservation) {
-            (false, _) => SecondTables::Own,
-            (true, Reservation::Low) => SecondTables::Holdovers,
-            (true, Reservation::High | Reservation::OnlyHigh) => SecondTables::Dead,
-        }
-    }
-
     /// Whether there is one more disk, with the first area or the only one; `disk_trouble` is its own then.
     pub(crate) fn has_first_disk(&self) -> bool {
         self.disk == Disk::AfterFailing || self.capture == Capture::Fallback
@@ -533,26 +279,6 @@ impl Scenario {
             (_, Translation::Absent) => Some(unit::table_with_absent_unit()),
             _ => None,
         }
-    }
-
-    /// Bytes per second that the dump's disk takes, if it is not as fast as the host makes it. It must be slow for something to
-    /// happen in the middle of the dump.
-    pub(crate) fn dump_rate(&self) -> Option<u32> {
-        if self.watchdog.is_some() {
-            return Some(WATCHED_RATE);
-        }
-        if self.end == End::Recorded {
-            return Some(RECORDED_RATE);
-        }
-        if self.display == Display::Vga && self.end == End::Reset {
-            return Some(INTERRUPTED_RATE);
-        }
-        let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
-        let hangs = self.disk_trouble == Some(DiskTrouble::Hang);
-        if ends || hangs || self.machine_check.is_some() {
-            return Some(INTERRUPTED_RATE);
-        }
-        self.disk_rate
     }
 
     /// The command line of the kernel that crashes.

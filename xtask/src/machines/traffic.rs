@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::machines::files::Files;
-use crate::machines::scenario::Capture;
+use crate::machines::scenario::capture::Capture;
 
 /// Time between two frames: slow enough that the card's ring, which nobody empties after the panic, lasts for seconds.
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -12,8 +12,8 @@ use super::*;
 
 /// A table with these blocks, its length and checksum filled in.
 fn table(blocks: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::from(*b"IVRS");
-    bytes.resize(HEADER, 0);
+    let mut bytes = Vec::from(SIGNATURE);
+    bytes.resize(48, 0);
     bytes[8] = 2;
     bytes[36..40].copy_from_slice(&0x0020_3043_u32.to_le_bytes());
     bytes.extend(blocks.concat());
@@ -291,7 +291,7 @@ proptest! {
             fix_checksum(&mut bytes);
         }
         let Ok(ivrs) = Ivrs::parse(&bytes) else { return Ok(()) };
-        prop_assert!(ivrs.blocks().count() <= bytes.len() / BLOCK_HEADER + 1);
+        prop_assert!(ivrs.blocks().count() <= bytes.len() / 4 + 1);
         prop_assert!(ivrs.units().count() <= ivrs.ivhds().count());
         for unit in ivrs.ivhds() {
             prop_assert!(ivrs.units().filter(|other| other.is_of_same_unit(&unit)).count() == 1);

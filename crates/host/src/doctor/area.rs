@@ -5,7 +5,7 @@ use super::rights::Rights;
 use crate::areas::registry::Registry;
 use crate::areas::search::{self, Candidate, OwnAreas};
 use crate::areas::{self, AreaError, AreaName, FoundArea};
-use crate::loaded::LoadedArea;
+use crate::loaded::area::LoadedArea;
 use crate::{Bytes, chain, config};
 
 /// The areas of this host, and what could be mistaken for them.

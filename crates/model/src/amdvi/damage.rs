@@ -2,7 +2,7 @@
 
 use machine::IoAddress;
 
-pub use crate::vtd::damage::Harm;
+pub use crate::harm::Harm;
 
 /// One piece of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

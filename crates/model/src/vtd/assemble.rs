@@ -17,7 +17,7 @@ impl Scenario {
         let mut old = OldKernel::new(self);
         old.write_tables();
         old.suffer(&self.damage);
-        old.overwrite(&self.words);
+        old.memory.overwrite_old(&self.words);
         let stray = old.meddling(&self.stray);
         let units = (0..self.units.len()).map(|unit| LeftUnit {
             unit: ModelUnit::Vtd(old.bring_up(unit)),

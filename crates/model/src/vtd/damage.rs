@@ -2,6 +2,8 @@
 
 use machine::IoAddress;
 
+pub use crate::harm::Harm;
+
 /// One piece of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -47,21 +49,4 @@ pub enum Table {
     Pasid,
     /// A page table of any level.
     Paging,
-}
-
-/// What happens to a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Harm {
-    /// One bit flips.
-    Flip(u32),
-    /// All of it is overwritten.
-    Overwrite(u64),
-    /// The address in it becomes that of another table, mostly a page table: loops, wrong levels, sharing.
-    PointAtTable(usize),
-    /// The address in it becomes one outside the old kernel's memory.
-    PointAtForbidden(usize),
-    /// The address in it becomes any address.
-    PointAnywhere(u64),
-    /// All words of its table become copies of it: a fan-out.
-    Spread,
 }

@@ -6,10 +6,12 @@ use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock::{self, SecondUse};
 use crate::machines::qemu::Watch;
+use crate::machines::scenario::Scenario;
+use crate::machines::scenario::capture::Capture;
 use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
+use crate::machines::scenario::memory::{Paging, Reservation};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Interrupts, Translation, UnitSetting};
-use crate::machines::scenario::{Capture, Paging, Reservation, Scenario};
 use crate::witnesses::Witness;
 
 /// Every row.

@@ -3,9 +3,11 @@
 use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
+use crate::machines::scenario::Scenario;
 use crate::machines::scenario::device::{DiskModel, DiskTrouble};
+use crate::machines::scenario::disk::Disk;
+use crate::machines::scenario::events::End;
 use crate::machines::scenario::file_system::FileFate;
-use crate::machines::scenario::{Disk, End, Scenario};
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {

@@ -6,8 +6,10 @@ use crate::guests::kernels::Flavour;
 use crate::guests::stock;
 use crate::machines::emulator::Emulator;
 use crate::machines::qemu::Watch;
+use crate::machines::scenario::capture::Capture;
 use crate::machines::scenario::device::Device;
-use crate::machines::scenario::{Capture, Codec, MemoryUse, Scenario};
+use crate::machines::scenario::memory::MemoryUse;
+use crate::machines::scenario::{Codec, Scenario};
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {

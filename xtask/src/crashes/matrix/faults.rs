@@ -5,9 +5,11 @@ use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::machines::scenario::device::DiskModel;
+use crate::machines::scenario::disk::Disk;
+use crate::machines::scenario::events::{End, Start};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Mode, Translation, UnitSetting, Width};
-use crate::machines::scenario::{Board, Disk, End, Scenario, Start};
+use crate::machines::scenario::{Board, Scenario};
 use crate::witnesses::Witness;
 
 /// Every row.

@@ -7,8 +7,10 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use crate::machines::files::Moment;
 use crate::machines::firmware::Firmware;
+use crate::machines::scenario::capture::Syscall;
+use crate::machines::scenario::events::End;
 use crate::machines::scenario::mutation::Mutation;
-use crate::machines::scenario::{Display, End, Lockdown, Scenario, Syscall};
+use crate::machines::scenario::{Display, Lockdown, Scenario};
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {

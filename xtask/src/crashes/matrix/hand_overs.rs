@@ -8,10 +8,12 @@ use crate::guests::stock::{self, SecondUse};
 use crate::guests::target::Target;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
+use crate::machines::scenario::Scenario;
+use crate::machines::scenario::capture::Capture;
 use crate::machines::scenario::device::{DiskModel, DiskTrouble};
+use crate::machines::scenario::memory::{Paging, Reservation};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Mode, Translation, UnitSetting, Width};
-use crate::machines::scenario::{Capture, Paging, Reservation, Scenario};
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {

@@ -4,10 +4,11 @@ use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::machines::scale::{self, Scale};
+use crate::machines::scenario::Scenario;
+use crate::machines::scenario::events::{End, MachineCheck, Start};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
-use crate::machines::scenario::{End, MachineCheck, Scenario, Start};
 
 /// RAM of a server. Linux takes a 64th of it for `struct page`; the rest is a hole in a file.
 const SERVER_MIB: u64 = 64 << 10;

@@ -4,9 +4,11 @@ use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
+use crate::machines::scenario::Scenario;
+use crate::machines::scenario::capture::Syscall;
 use crate::machines::scenario::device::DiskPlace;
+use crate::machines::scenario::memory::{Paging, Reservation};
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
-use crate::machines::scenario::{Paging, Reservation, Scenario, Syscall};
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {

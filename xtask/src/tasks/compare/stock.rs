@@ -8,8 +8,9 @@ use crate::guests::initramfs::Archive;
 use crate::guests::kernels::Kernel;
 use crate::guests::stock::{self, DISK, SecondUse, UserSpace};
 use crate::guests::tool::Tool;
+use crate::machines::scenario::capture::Syscall;
 use crate::machines::scenario::unit::Iommu;
-use crate::machines::scenario::{Codec, Scenario, Syscall};
+use crate::machines::scenario::{Codec, Scenario};
 use crate::witnesses::Readers;
 
 /// What is loaded for them.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Trace;
 use super::event::{Entry, Event};
 use crate::machines::reserved::Reserved;
-use crate::machines::scenario::SecondTables;
+use crate::machines::scenario::capture::SecondTables;
 use crate::machines::scenario::device::Device;
 
 /// When the second Linux got how far, by the console; `None` if it never did.

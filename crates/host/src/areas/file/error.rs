@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use area::{FormatError as AreaFormatError, OpenError};
 use machine::BlockError;
 
-use crate::areas::is_failure;
+use crate::areas::error::is_failure;
 use crate::sysfs::SysfsError;
 
 /// Why a file cannot be a dump area, or is none any more.

@@ -1,14 +1,11 @@
-//! Applies damage to the old kernel's tables: which word it hits, and what it does to it.
+//! Applies damage to the old kernel's tables: which word each piece of it hits.
 
 use super::{OldKernel, OldTables};
-use crate::amdvi::damage::{Damage, Harm, Table, Victim};
+use crate::amdvi::damage::{Damage, Table, Victim};
 use crate::amdvi::scenario::{Meddling, Stray};
-use crate::memory::{Memory, MemoryKind};
+use crate::harm::{Aims, one_of, some_word};
 use amdvi::host_table::{HostEntry, NextLevel};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress};
-
-/// Bits 51:12: the address field of all entries.
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 impl OldTables {
     /// The tables of all kinds.
@@ -38,29 +35,11 @@ impl OldKernel<'_> {
         stray.iter().flat_map(writes).collect()
     }
 
-    /// Overwrites words of old memory.
-    pub(crate) fn overwrite(&mut self, words: &[(PhysicalAddress, u64)]) {
-        for &(address, word) in words {
-            if self.memory.kind(address) == Some(MemoryKind::Old) {
-                self.memory.write(address.align_down(8), word);
-            }
-        }
-    }
-
     /// The words that a piece of damage changes, and their new values.
     fn consequences(&self, damage: Damage) -> Vec<(PhysicalAddress, u64)> {
         let Some(at) = self.word_of(damage.victim) else { return Vec::new() };
-        let word = self.memory.read(at).unwrap_or(0);
-        let aim = |address: PhysicalAddress| word & !ADDRESS | address.get() & ADDRESS;
-        let new = match damage.harm {
-            Harm::Flip(bit) => word ^ 1_u64.rotate_left(bit),
-            Harm::Overwrite(value) => value,
-            Harm::PointAtTable(which) => one_of(&self.tables.all(), which).map_or(word, aim),
-            Harm::PointAtForbidden(which) => one_of(&self.tables.forbidden, which).map_or(word, aim),
-            Harm::PointAnywhere(address) => aim(address.into()),
-            Harm::Spread => return words(at.align_down(PAGE_SIZE)).map(|other| (other, word)).collect(),
-        };
-        vec![(at, new)]
+        let (tables, forbidden) = (self.tables.all(), &self.tables.forbidden);
+        damage.harm.done_to(at, &self.memory, &Aims { tables: &tables, forbidden })
     }
 
     fn word_of(&self, victim: Victim) -> Option<PhysicalAddress> {
@@ -120,20 +99,4 @@ impl OldKernel<'_> {
             }
         }
     }
-}
-
-/// A word of a table: one that is not zero, if there are any.
-fn some_word(table: PhysicalAddress, which: usize, memory: &Memory) -> PhysicalAddress {
-    let present: Vec<PhysicalAddress> =
-        words(table).filter(|at| memory.read(*at).unwrap_or(0) != 0).collect();
-    let candidates = if present.is_empty() { words(table).collect() } else { present };
-    candidates[which % candidates.len()]
-}
-
-fn words(table: PhysicalAddress) -> impl Iterator<Item = PhysicalAddress> {
-    (0..PAGE_SIZE).step_by(8).map(move |offset| table.saturating_add(offset))
-}
-
-fn one_of(list: &[PhysicalAddress], which: usize) -> Option<PhysicalAddress> {
-    list.get(which % list.len().max(1)).copied()
 }

@@ -3,7 +3,7 @@
 use crate::amdvi::scenario::{Domain, GUEST_TABLES, Levels, Mapping, Pages, Stage, Style};
 use crate::amdvi::walk::{HYPERTRANSPORT, Traits, is_canonical};
 use crate::memory::MemoryKind;
-use crate::shapes::{PASS_THROUGH, Size, one_in, pick, range_of, reserved_memory, target};
+use crate::shapes::{PASS_THROUGH, Size, one_in, pick, range_of, reserved_memory, target, targets};
 use fastrand::Rng;
 use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range};
 use std::collections::BTreeMap;
@@ -24,7 +24,11 @@ pub(super) fn domains(
     for id in ids.into_iter().take(rng.usize(..=size.domains)) {
         let stage = stage(rng, traits, &domains);
         let top = top(rng, traits, stage);
-        let targets = targets(traits, memory, &domains, stage);
+        let host = match stage {
+            Stage::Nested(host) => Some(&domains[host].mappings[..]),
+            _ => None,
+        };
+        let targets = targets(memory, host, traits.host_address_bits);
         let (space, style) = (Space { stage, top }, style(rng));
         let mappings = mappings(rng, space, &targets, (style, size));
         let alike =
@@ -78,22 +82,6 @@ fn style(rng: &mut Rng) -> Style {
         levels: if one_in(rng, 3) { Levels::Skipped } else { Levels::All },
         pages: if rng.bool() { Pages::Joined } else { Pages::Single },
     }
-}
-
-/// The memory that pages may map: old memory, or for a guest the addresses that its host maps and entries can hold.
-fn targets(
-    traits: &Traits,
-    memory: &[(Range<PhysicalAddress>, MemoryKind)],
-    domains: &[Domain],
-    stage: Stage,
-) -> Vec<Range<PhysicalAddress>> {
-    let Stage::Nested(host) = stage else {
-        return memory.iter().filter(|(_, kind)| *kind == MemoryKind::Old).map(|(range, _)| *range).collect();
-    };
-    let mapped = domains[host].mappings.iter().map(range_of);
-    let mapped = mapped.map(|range| Range::from(range.start.get()..range.end.get()));
-    let end = PhysicalAddress::new(1 << traits.host_address_bits);
-    mapped.filter(|range: &Range<PhysicalAddress>| range.end <= end).collect()
 }
 
 /// The addresses of a domain.

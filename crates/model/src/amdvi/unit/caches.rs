@@ -5,9 +5,9 @@
 //! domain-id get each other's translations, as on hardware. A change of memory or of a base register invalidates nothing; any
 //! entry may be evicted at any time.
 
-use crate::amdvi::walk::{Page, Table};
+use crate::amdvi::walk::Page;
 use crate::answer::Answer;
-use crate::evict::{drop_one, replace};
+use crate::translations::{CachedPage, Translations};
 use amdvi::command::PagesRange;
 use amdvi::device_table::DeviceTableEntry;
 use fastrand::Rng;
@@ -21,8 +21,14 @@ pub(crate) struct Caches {
     devices: BTreeMap<u16, DeviceTableEntry>,
     /// What becomes of interrupt messages, by source-id and address.
     interrupts: BTreeMap<(u16, IoAddress), Answer>,
-    pages: Vec<Cached>,
-    tables: Vec<CachedTable>,
+    /// Translations of host and guest tables.
+    pub(super) translations: Translations<Tag, Page>,
+}
+
+impl CachedPage for Page {
+    fn holds(&self, iova: IoAddress) -> bool {
+        self.contains(iova)
+    }
 }
 
 /// The tag of a cached translation.
@@ -31,21 +37,6 @@ pub(crate) enum Tag {
     Host { domain: u16 },
     Guest { domain: u16, pasid: u32 },
     Nested { domain: u16, pasid: u32 },
-}
-
-/// A cached page.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cached {
-    pub(crate) tag: Tag,
-    pub(crate) page: Page,
-}
-
-/// A cached table: the one that translates the lower bits of addresses from `iova`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CachedTable {
-    pub(crate) tag: Tag,
-    pub(crate) iova: IoAddress,
-    pub(crate) table: Table,
 }
 
 /// Which translations to invalidate (2.4.3).
@@ -124,58 +115,22 @@ impl Caches {
         self.interrupts.retain(|(of, _), _| *of != source);
     }
 
-    pub(crate) fn page(&self, tag: Tag, iova: IoAddress) -> Option<Page> {
-        let found = self.pages.iter().find(|cached| cached.tag == tag && cached.page.contains(iova));
-        found.map(|cached| cached.page)
-    }
-
-    /// Drops a page whose cached accessed and dirty state is not enough.
-    pub(crate) fn drop_page(&mut self, tag: Tag, iova: IoAddress) {
-        self.pages.retain(|cached| cached.tag != tag || !cached.page.contains(iova));
-    }
-
-    pub(crate) fn keep_page(&mut self, cached: Cached, rng: &mut Rng) {
-        replace(&mut self.pages, cached, rng);
-    }
-
-    /// The lowest cached table on the way to `iova`.
-    pub(crate) fn table(&self, tag: Tag, iova: IoAddress) -> Option<Table> {
-        let on_the_way = |cached: &&CachedTable| cached.tag == tag && cached.covers(iova);
-        self.tables.iter().filter(on_the_way).map(|cached| cached.table).min_by_key(|table| table.level)
-    }
-
-    pub(crate) fn keep_table(&mut self, cached: CachedTable, rng: &mut Rng) {
-        replace(&mut self.tables, cached, rng);
-    }
-
     pub(crate) fn forget(&mut self, what: Forget) {
-        self.pages.retain(|Cached { tag, page }| !what.includes(*tag, page.iova, page.shift));
+        self.translations.forget_pages(|tag, page| what.includes(tag, page.iova, page.shift));
         if what.depth == Depth::AllLevels {
-            let below = |cached: &CachedTable| (cached.tag, cached.iova, cached.table.level.width());
-            self.tables.retain(|cached| {
-                let (tag, iova, width) = below(cached);
-                !what.includes(tag, iova, width)
-            });
+            self.translations.forget_tables(|tag, iova, width| what.includes(tag, iova, width));
         }
     }
 
     /// Evicts a random entry of each kind, as hardware may at any time.
     pub(crate) fn evict(&mut self, rng: &mut Rng) {
-        drop_one(&mut self.pages, rng);
-        drop_one(&mut self.tables, rng);
+        self.translations.evict(rng);
         if let Some(source) = rng.choice(self.devices.keys().copied()) {
             self.devices.remove(&source);
         }
         if let Some(interrupt) = rng.choice(self.interrupts.keys().copied()) {
             self.interrupts.remove(&interrupt);
         }
-    }
-}
-
-impl CachedTable {
-    fn covers(&self, iova: IoAddress) -> bool {
-        let width = self.table.level.width();
-        iova.get().checked_shr(width) == self.iova.get().checked_shr(width)
     }
 }
 
@@ -200,12 +155,10 @@ mod tests {
     use crate::reached::Rights;
     use machine::PhysicalAddress;
 
-    fn page(domain: u16, iova: u64, shift: u32) -> Cached {
+    /// A page, under the tag of a host table.
+    fn page(domain: u16, iova: u64, shift: u32) -> (Tag, Page) {
         let (iova, address) = (IoAddress::new(iova), PhysicalAddress::default());
-        Cached {
-            tag: Tag::Host { domain },
-            page: Page { iova, address, shift, rights: Rights::ALL, noted: true },
-        }
+        (Tag::Host { domain }, Page { iova, address, shift, rights: Rights::ALL, noted: true })
     }
 
     fn forget(range: u64) -> Forget {
@@ -213,10 +166,11 @@ mod tests {
         Forget { domain: 7, whose: Whose::Host, span, depth: Depth::Leaves }
     }
 
-    fn keeps(cached: Cached, what: Forget) -> bool {
-        let mut all = Caches { pages: vec![cached], ..Caches::default() };
+    fn keeps((tag, page): (Tag, Page), what: Forget) -> bool {
+        let mut all = Caches::default();
+        all.translations.keep_page(tag, page, &mut Rng::with_seed(0));
         all.forget(what);
-        !all.pages.is_empty()
+        all.translations.page(tag, page.iova).is_some()
     }
 
     #[test]
@@ -244,8 +198,9 @@ mod tests {
 
     #[test]
     fn an_invalidation_of_host_tables_covers_what_is_nested_in_them_and_no_guest_alone() {
-        let nested = Cached { tag: Tag::Nested { domain: 7, pasid: 3 }, ..page(7, 0x5000, 12) };
-        let guest = Cached { tag: Tag::Guest { domain: 7, pasid: 3 }, ..page(7, 0x5000, 12) };
+        let (_, page) = page(7, 0x5000, 12);
+        let nested = (Tag::Nested { domain: 7, pasid: 3 }, page);
+        let guest = (Tag::Guest { domain: 7, pasid: 3 }, page);
         assert!(!keeps(nested, forget(0x1000)));
         assert!(keeps(guest, forget(0x5000)));
         let of_pasid = |pasid| Forget { whose: Whose::Guest(pasid), ..forget(0x5000) };

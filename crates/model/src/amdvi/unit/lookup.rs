@@ -1,7 +1,8 @@
 //! Looks pages up in the caches of pages and tables, and fills both.
 
-use super::caches::{Cached, CachedTable, Caches, Tag};
-use crate::amdvi::walk::{Abort, Context, Guest, Host, Page, Table, Trail, Translation, Walker};
+use super::caches::{Caches, Tag};
+use crate::amdvi::walk::{Abort, Context, Guest, Host, Page, Trail, Translation, Walker};
+use crate::trail::Table;
 use fastrand::Rng;
 use machine::IoAddress;
 
@@ -30,16 +31,16 @@ impl Lookup<'_> {
     /// Drops the cached page that an address lies in.
     pub(super) fn drop_page(&mut self, context: Context, iova: IoAddress) {
         if let Some(tag) = tag(context) {
-            self.caches.drop_page(tag, iova);
+            self.caches.translations.drop_page(tag, iova);
         }
     }
 
     fn host(&mut self, host: Host, domain: u16, iova: IoAddress, trail: &mut Trail) -> Result<Page, Abort> {
         let tag = Tag::Host { domain };
-        if let Some(page) = self.caches.page(tag, iova) {
+        if let Some(page) = self.caches.translations.page(tag, iova) {
             return Ok(page);
         }
-        let from = self.caches.table(tag, iova).unwrap_or(host.root);
+        let from = self.caches.translations.table(tag, iova).unwrap_or(host.root);
         let page = self.walker.host_page(host, from, iova, trail)?;
         // The root is in the device table entry.
         self.keep(tag, iova, trail.tables.get(1..).unwrap_or_default(), page);
@@ -55,10 +56,10 @@ impl Lookup<'_> {
         trail: &mut Trail,
     ) -> Result<Page, Abort> {
         let tag = guest_tag(guest, host, domain);
-        if let Some(page) = self.caches.page(tag, iova) {
+        if let Some(page) = self.caches.translations.page(tag, iova) {
             return Ok(page);
         }
-        let (from, walker) = (self.caches.table(tag, iova), self.walker);
+        let (from, walker) = (self.caches.translations.table(tag, iova), self.walker);
         let mut through = |address: IoAddress, trail: &mut Trail| match host {
             None => Ok(Page::identity(address)),
             Some(host) => self.host(host, domain, address, trail),
@@ -72,9 +73,9 @@ impl Lookup<'_> {
 
     fn keep(&mut self, tag: Tag, iova: IoAddress, tables: &[Table], page: Page) {
         for &table in tables {
-            self.caches.keep_table(CachedTable { tag, iova, table }, self.rng);
+            self.caches.translations.keep_table(tag, iova, table, self.rng);
         }
-        self.caches.keep_page(Cached { tag, page }, self.rng);
+        self.caches.translations.keep_page(tag, page, self.rng);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::AmdViUnit;
 use super::lookup::Lookup;
-use crate::amdvi::walk::{Abort, Context, Mark, Page, Trail, Walker};
+use crate::amdvi::walk::{Abort, Context, Page, Trail, Walker};
 use crate::answer::{Access, Answer, Direction};
 use crate::memory::Memory;
 use amdvi::device_table::DeviceTableEntry;
@@ -72,7 +72,7 @@ impl AmdViUnit {
         let page = page?.restricted(context.rights);
         let answer = page.answer(access)?;
         trail.check(access.direction)?;
-        note(memory, &trail.marks, access.direction);
+        trail.note(memory, access.direction);
         if context.device_tlb {
             self.device_tlbs.keep(access.requester(), page, &mut self.rng);
         }
@@ -97,15 +97,5 @@ impl AmdViUnit {
             return lookup.page(context, access.iova, trail);
         }
         Some(page)
-    }
-}
-
-/// Sets accessed and dirty bits in entries.
-fn note(memory: &mut Memory, marks: &[Mark], direction: Direction) {
-    for mark in marks {
-        let due = mark.due(direction);
-        if let Some(word) = memory.read(mark.at).filter(|word| word & due != due) {
-            memory.write_by_unit(mark.at, word | due);
-        }
     }
 }

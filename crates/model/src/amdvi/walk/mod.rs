@@ -11,24 +11,28 @@ mod device;
 mod guest;
 mod host;
 mod reach;
-mod trail;
 
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::Memory;
 use crate::reached::Rights;
 use crate::tables::Identity;
+use crate::trail::Table;
 pub use amdvi::HYPERTRANSPORT;
 use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
 use amdvi::event::EventCode;
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
-use machine::{IoAddress, Level, PhysicalAddress};
+use machine::{IoAddress, PhysicalAddress};
 use std::collections::BTreeSet;
 
 pub(crate) use device::{Bases, ExcludedFor, Reports};
 pub(crate) use guest::{Guest, is_canonical};
 pub(crate) use host::Host;
-pub(crate) use trail::{Mark, Trail};
+
+/// The trail of a walk; an obstacle is what the unit says of it.
+pub(crate) type Trail = crate::trail::Trail<Abort>;
+/// Bits that a walk has to set.
+type Mark = crate::trail::Mark<Abort>;
 
 /// The features of a unit, as far as a walk depends on them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,21 +116,6 @@ impl Context {
         } else {
             Err(Abort::NotAllowed)
         }
-    }
-}
-
-/// A table that a walk has reached, and what all entries on the way to it allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Table {
-    pub(crate) address: PhysicalAddress,
-    pub(crate) level: Level,
-    pub(crate) rights: Rights,
-}
-
-impl Table {
-    /// Where the entry is that translates an address.
-    fn slot(self, index: usize) -> PhysicalAddress {
-        self.address.saturating_add(index as u64 * 8)
     }
 }
 

@@ -28,13 +28,6 @@ fn damage(rng: &mut Rng) -> Damage {
         3 => Table::Pasid,
         _ => Table::Paging,
     };
-    let harm = match rng.u8(..6) {
-        0 => Harm::Flip(rng.u32(..64)),
-        1 => Harm::Overwrite(rng.u64(..)),
-        2 => Harm::PointAtTable(rng.usize(..)),
-        3 => Harm::PointAtForbidden(rng.usize(..)),
-        4 => Harm::PointAnywhere(rng.u64(..) >> rng.u32(..32)),
-        _ => Harm::Spread,
-    };
+    let harm = Harm::random(rng);
     Damage { victim: Victim::Some { table, which: rng.usize(..), word: rng.usize(..) }, harm }
 }

@@ -1,7 +1,7 @@
 //! Makes random domains and their mappings.
 
 use crate::memory::MemoryKind;
-use crate::shapes::{PASS_THROUGH, Size, one_in, pick, range_of, reserved_memory, target};
+use crate::shapes::{PASS_THROUGH, Size, one_in, pick, range_of, reserved_memory, target, targets};
 use crate::vtd::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::vtd::walk::Traits;
 use fastrand::Rng;
@@ -24,7 +24,11 @@ pub(super) fn domains(
     for id in ids.into_iter().take(rng.usize(..=size.domains)) {
         let stage = stage(rng, traits, &domains);
         let Some(width) = width(rng, traits, stage) else { break };
-        let targets = targets(traits, memory, &domains, stage);
+        let host = match stage {
+            Stage::Nested(host) => Some(&domains[host].mappings[..]),
+            _ => None,
+        };
+        let targets = targets(memory, host, traits.host_address_bits);
         let space = Space { stage, width };
         let mappings = mappings(rng, traits, space, &targets, size);
         let alike = |other: &Domain| other.width == width && other.stage == stage;
@@ -56,22 +60,6 @@ fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
         _ => vec![AddressWidth::BITS_48],
     };
     rng.choice(widths)
-}
-
-/// The memory that pages may map: old memory, or for a guest the addresses that its host maps and entries can hold.
-fn targets(
-    traits: &Traits,
-    memory: &[(Range<PhysicalAddress>, MemoryKind)],
-    domains: &[Domain],
-    stage: Stage,
-) -> Vec<Range<PhysicalAddress>> {
-    let Stage::Nested(host) = stage else {
-        return memory.iter().filter(|(_, kind)| *kind == MemoryKind::Old).map(|(range, _)| *range).collect();
-    };
-    let mapped = domains[host].mappings.iter().map(range_of);
-    let mapped = mapped.map(|range| Range::from(range.start.get()..range.end.get()));
-    let end = PhysicalAddress::new(1 << traits.host_address_bits);
-    mapped.filter(|range: &Range<PhysicalAddress>| range.end <= end).collect()
 }
 
 /// The addresses of a domain.

@@ -6,8 +6,8 @@
 //! translations, as on hardware. A change of memory invalidates nothing; any entry may be evicted at any time.
 
 use crate::answer::Requester;
-use crate::evict::{drop_one, replace};
-use crate::vtd::walk::{Context, Device, Page, Privilege, Table};
+use crate::translations::{CachedPage, Translations};
+use crate::vtd::walk::{Context, Device, Page, Privilege};
 use fastrand::Rng;
 use machine::{IoAddress, Level};
 use std::collections::BTreeMap;
@@ -20,8 +20,14 @@ pub(crate) struct Caches {
     devices: BTreeMap<u16, Result<Device, FaultReason>>,
     /// PASID cache. It also holds the PASID entries for requests without PASID.
     pasids: BTreeMap<Requester, Context>,
-    pages: Vec<Cached>,
-    tables: Vec<CachedTable>,
+    /// IOTLB and paging-structure cache. In caching mode a page may say that there is no translation.
+    pub(super) translations: Translations<Tag, Page>,
+}
+
+impl CachedPage for Page {
+    fn holds(&self, iova: IoAddress) -> bool {
+        self.contains(iova)
+    }
 }
 
 /// The tag of a cached translation (6.2.1). Those of the first stage cover all privileges in one entry; here each
@@ -45,21 +51,6 @@ impl Tag {
             Self::First { pasid, .. } | Self::Nested { pasid, .. } => Some(pasid),
         }
     }
-}
-
-/// An IOTLB entry. In caching mode it may say that there is no translation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cached {
-    pub(crate) tag: Tag,
-    pub(crate) page: Page,
-}
-
-/// A paging-structure cache entry: the table that translates the lower bits of addresses from `iova`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CachedTable {
-    pub(crate) tag: Tag,
-    pub(crate) iova: IoAddress,
-    pub(crate) table: Table,
 }
 
 /// Which translations to invalidate.
@@ -130,32 +121,6 @@ impl Caches {
         self.pasids.insert(requester, context);
     }
 
-    pub(crate) fn page(&self, tag: Tag, iova: IoAddress) -> Option<Page> {
-        self.pages
-            .iter()
-            .find(|cached| cached.tag == tag && cached.page.contains(iova))
-            .map(|cached| cached.page)
-    }
-
-    /// Drops a page whose cached accessed and dirty state is not enough.
-    pub(crate) fn drop_page(&mut self, tag: Tag, iova: IoAddress) {
-        self.pages.retain(|cached| cached.tag != tag || !cached.page.contains(iova));
-    }
-
-    pub(crate) fn keep_page(&mut self, cached: Cached, rng: &mut Rng) {
-        replace(&mut self.pages, cached, rng);
-    }
-
-    /// The lowest cached table on the way to `iova`.
-    pub(crate) fn table(&self, tag: Tag, iova: IoAddress) -> Option<Table> {
-        let on_the_way = |cached: &&CachedTable| cached.tag == tag && cached.covers(iova);
-        self.tables.iter().filter(on_the_way).map(|cached| cached.table).min_by_key(|table| table.level)
-    }
-
-    pub(crate) fn keep_table(&mut self, cached: CachedTable, rng: &mut Rng) {
-        replace(&mut self.tables, cached, rng);
-    }
-
     pub(crate) fn forget_contexts(&mut self, what: ForgetContexts) {
         self.devices.retain(|source, device| !what.includes(*source, *device));
     }
@@ -165,26 +130,21 @@ impl Caches {
     }
 
     pub(crate) fn forget(&mut self, what: Forget) {
-        self.pages.retain(|cached| !what.includes_page(cached));
-        self.tables.retain(|cached| !what.includes_table(cached));
+        self.translations.forget_pages(|tag, page| what.includes(tag, page.iova, page.level.shift()));
+        if !matches!(what, Forget::Pages { depth: Depth::Leaves, .. }) {
+            self.translations.forget_tables(|tag, iova, width| what.includes(tag, iova, width));
+        }
     }
 
     /// Evicts a random entry, as hardware may at any time.
     pub(crate) fn evict(&mut self, rng: &mut Rng) {
-        drop_one(&mut self.pages, rng);
-        drop_one(&mut self.tables, rng);
+        self.translations.evict(rng);
         if let Some(source) = rng.choice(self.devices.keys().copied()) {
             self.devices.remove(&source);
         }
         if let Some(requester) = rng.choice(self.pasids.keys().copied()) {
             self.pasids.remove(&requester);
         }
-    }
-}
-
-impl CachedTable {
-    fn covers(&self, iova: IoAddress) -> bool {
-        iova.get() >> self.table.level.width() == self.iova.get() >> self.table.level.width()
     }
 }
 
@@ -224,15 +184,6 @@ impl ForgetPasids {
 }
 
 impl Forget {
-    fn includes_page(self, cached: &Cached) -> bool {
-        self.includes(cached.tag, cached.page.iova, cached.page.level.shift())
-    }
-
-    fn includes_table(self, cached: &CachedTable) -> bool {
-        let leaves_only = matches!(self, Self::Pages { depth: Depth::Leaves, .. });
-        !leaves_only && self.includes(cached.tag, cached.iova, cached.table.level.width())
-    }
-
     /// Whether this covers a cached entry for the addresses that equal `iova` above `shift`. Pages of a domain are
     /// second-stage addresses: nested translations may depend on any of them.
     fn includes(self, tag: Tag, cached: IoAddress, shift: u32) -> bool {
@@ -261,46 +212,45 @@ mod tests {
     use crate::vtd::walk::Rights;
     use machine::PhysicalAddress;
 
-    fn page(domain: u16, iova: IoAddress, level: Level) -> Cached {
-        let page =
-            Page { iova, address: PhysicalAddress::default(), level, rights: Rights::ALL, noted: true };
-        Cached { tag: Tag::Second { domain }, page }
-    }
-
     const SEVEN: Tag = Tag::Second { domain: 7 };
 
-    fn with(cached: Cached) -> Caches {
-        Caches { pages: vec![cached], ..Caches::default() }
+    /// Caches with one page, under this tag.
+    fn with(tag: Tag, iova: IoAddress, level: Level) -> Caches {
+        let page =
+            Page { iova, address: PhysicalAddress::default(), level, rights: Rights::ALL, noted: true };
+        let mut caches = Caches::default();
+        caches.translations.keep_page(tag, page, &mut Rng::with_seed(0));
+        caches
     }
 
     #[test]
     fn a_page_selective_invalidation_forgets_a_superpage_that_holds_the_page() {
-        let mut caches = with(page(7, 0x20_0000.into(), Level::TWO));
+        let mut caches = with(SEVEN, 0x20_0000.into(), Level::TWO);
         caches.forget(Forget::Pages { domain: 7, iova: 0x40_0000.into(), order: 0, depth: Depth::Leaves });
-        assert!(caches.page(SEVEN, 0x20_1000.into()).is_some());
+        assert!(caches.translations.page(SEVEN, 0x20_1000.into()).is_some());
         caches.forget(Forget::Pages { domain: 7, iova: 0x21_3000.into(), order: 0, depth: Depth::Leaves });
-        assert!(caches.page(SEVEN, 0x20_1000.into()).is_none());
+        assert!(caches.translations.page(SEVEN, 0x20_1000.into()).is_none());
     }
 
     #[test]
     fn a_domain_selective_invalidation_leaves_other_domains() {
-        let mut caches = with(page(7, 0x1000.into(), Level::ONE));
+        let mut caches = with(SEVEN, 0x1000.into(), Level::ONE);
         caches.forget(Forget::Domain(8));
         assert!(
-            caches.page(SEVEN, 0x1FFF.into()).is_some()
-                && caches.page(Tag::Second { domain: 8 }, 0x1FFF.into()).is_none()
+            caches.translations.page(SEVEN, 0x1FFF.into()).is_some()
+                && caches.translations.page(Tag::Second { domain: 8 }, 0x1FFF.into()).is_none()
         );
     }
 
     #[test]
     fn a_first_stage_translation_is_forgotten_by_pasid_and_not_by_page() {
         let tag = Tag::First { domain: 7, pasid: 3, privilege: Privilege::User };
-        let mut caches = with(Cached { tag, ..page(7, 0x1000.into(), Level::ONE) });
+        let mut caches = with(tag, 0x1000.into(), Level::ONE);
         caches.forget(Forget::Pages { domain: 7, iova: 0x1000.into(), order: 0, depth: Depth::AllLevels });
         caches.forget(Forget::Pasid { domain: 7, pasid: 4 });
-        assert!(caches.page(tag, 0x1000.into()).is_some());
+        assert!(caches.translations.page(tag, 0x1000.into()).is_some());
         caches.forget(Forget::Pasid { domain: 7, pasid: 3 });
-        assert!(caches.page(tag, 0x1000.into()).is_none());
+        assert!(caches.translations.page(tag, 0x1000.into()).is_none());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Looks pages up in the IOTLB and the paging-structure cache, and fills both.
 
-use super::caches::{Cached, CachedTable, Caches, Tag};
-use crate::vtd::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
+use super::caches::{Caches, Tag};
+use crate::trail::Table;
+use crate::vtd::walk::{Context, FirstStage, Page, SecondStage, Trail, Translation, Walker};
 use fastrand::Rng;
 use machine::IoAddress;
 use vtd::fault::FaultReason;
@@ -33,7 +34,7 @@ impl Lookup<'_> {
     /// Drops the cached page that an address lies in.
     pub(super) fn drop_page(&mut self, context: Context, iova: IoAddress) {
         if let Some(tag) = tag(context) {
-            self.caches.drop_page(tag, iova);
+            self.caches.translations.drop_page(tag, iova);
         }
     }
 
@@ -45,10 +46,10 @@ impl Lookup<'_> {
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
         let tag = Tag::Second { domain };
-        if let Some(page) = self.caches.page(tag, iova) {
+        if let Some(page) = self.caches.translations.page(tag, iova) {
             return Ok(page);
         }
-        let from = self.caches.table(tag, iova).unwrap_or(second.root);
+        let from = self.caches.translations.table(tag, iova).unwrap_or(second.root);
         let page = self.walker.second_stage(second, from, iova, trail)?;
         self.keep(tag, iova, trail, page);
         Ok(page)
@@ -62,10 +63,10 @@ impl Lookup<'_> {
         iova: IoAddress,
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
-        if let Some(page) = self.caches.page(tag, iova) {
+        if let Some(page) = self.caches.translations.page(tag, iova) {
             return Ok(page);
         }
-        let from: Table = self.caches.table(tag, iova).unwrap_or(first.root);
+        let from: Table = self.caches.translations.table(tag, iova).unwrap_or(first.root);
         let walker = self.walker;
         let mut host = |address: IoAddress, trail: &mut Trail| match (second, tag) {
             (Some(second), Tag::Nested { domain, .. }) => {
@@ -83,10 +84,10 @@ impl Lookup<'_> {
     /// caching mode cache such a page too (6.1).
     fn keep(&mut self, tag: Tag, iova: IoAddress, trail: &Trail, page: Page) {
         for &table in trail.tables.iter().skip(1) {
-            self.caches.keep_table(CachedTable { tag, iova, table }, self.rng);
+            self.caches.translations.keep_table(tag, iova, table, self.rng);
         }
         if page.rights.any() || self.walker.traits.capability.cm() {
-            self.caches.keep_page(Cached { tag, page }, self.rng);
+            self.caches.translations.keep_page(tag, page, self.rng);
         }
     }
 }

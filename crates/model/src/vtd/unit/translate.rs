@@ -5,7 +5,7 @@ use super::VtdUnit;
 use super::lookup::Lookup;
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
-use crate::vtd::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
+use crate::vtd::walk::{Context, Device, Page, Trail, Walker, is_message};
 use vtd::fault::FaultReason;
 
 impl VtdUnit {
@@ -72,7 +72,7 @@ impl VtdUnit {
         let page = page?;
         let answer = page.answer(access)?;
         trail.check(access.direction)?;
-        note(memory, &trail.marks, access.direction);
+        trail.note(memory, access.direction);
         if context.device_tlb {
             self.device_tlbs.keep(access.requester(), page, &mut self.rng);
         }
@@ -96,15 +96,5 @@ impl VtdUnit {
             return lookup.page(context, access.iova, trail);
         }
         Some(page)
-    }
-}
-
-/// Sets accessed and dirty bits in entries.
-fn note(memory: &mut Memory, marks: &[Mark], direction: Direction) {
-    for mark in marks {
-        let due = mark.due(direction);
-        if let Some(word) = memory.read(mark.at).filter(|word| word & due != due) {
-            memory.write_by_unit(mark.at, word | due);
-        }
     }
 }

@@ -113,7 +113,7 @@ impl Walker<'_> {
         host: Host<'_>,
         trail: &mut Trail,
     ) -> Result<Step, FaultReason> {
-        let guest_at = as_guest(table.address.saturating_add(index as u64 * 8));
+        let guest_at = as_guest(table.slot(index));
         let mut below = Trail::default();
         let page = host(guest_at, &mut below)?;
         trail.take_marks(below);

@@ -13,11 +13,11 @@ mod legacy;
 mod reach;
 mod scalable;
 mod second_stage;
-mod trail;
 
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
 use crate::tables::Identity;
+use crate::trail::Table;
 use machine::{IoAddress, Level, PhysicalAddress};
 use paging::{Architecture, Format, Rules};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -28,7 +28,11 @@ pub use crate::reached::{Reached, Rights};
 pub(crate) use first_stage::{FirstStage, Privilege};
 pub(crate) use scalable::Directory;
 pub(crate) use second_stage::SecondStage;
-pub(crate) use trail::{Mark, Trail};
+
+/// The trail of a walk; an obstacle is what the unit says of it.
+pub(crate) type Trail = crate::trail::Trail<FaultReason>;
+/// Bits that a walk has to set.
+type Mark = crate::trail::Mark<FaultReason>;
 
 /// The capabilities of a unit, as far as a walk depends on them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,14 +98,6 @@ impl Translation {
             Self::Nested(first, second) => [Some(first.root), Some(second.root)],
         }
     }
-}
-
-/// A table that a walk has reached, and what all entries on the way to it allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Table {
-    pub(crate) address: PhysicalAddress,
-    pub(crate) level: Level,
-    pub(crate) rights: Rights,
 }
 
 /// Checks an access against rights; the error is the fault reason (LGN.2, LGN.3).
