@@ -22,7 +22,7 @@ use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
 use amdvi::event::EventCode;
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
-use machine::{IoAddress, Level, PhysicalAddress};
+use machine::{IoAddress, Level, PAGE_SHIFT, PhysicalAddress, Range};
 use std::collections::BTreeSet;
 
 pub(crate) use device::{Bases, ExcludedFor, Reports};
@@ -230,6 +230,31 @@ impl Walker<'_> {
             _ if self.is_excluded(entry, access.iova) => Some(Ok(Answer::untranslated(access))),
             _ => None,
         }
+    }
+
+    /// What a device that asks for a translation is told of a page (ATS): all of it, or one small page where some of it is
+    /// [set apart](Self::set_apart), so that the device gets no more than what its other requests get.
+    pub(crate) fn told(&self, entry: DeviceTableEntry, access: Access, page: Page) -> Page {
+        let reaches = |range: Range<IoAddress>| {
+            Range::sized(page.iova, 1 << page.shift).is_none_or(|page| page.overlaps(range))
+        };
+        if access.pasid.is_some() || !self.ranges_set_apart(entry).into_iter().any(reaches) {
+            return page;
+        }
+        Page {
+            noted: page.noted,
+            ..Page::around(access.iova, page.place(access.iova), PAGE_SHIFT, page.rights)
+        }
+    }
+
+    fn ranges_set_apart(&self, entry: DeviceTableEntry) -> [Range<IoAddress>; 3] {
+        let Range { start, end } = self.bases.exclusion;
+        let excluded = Range::from(start.get()..end.get());
+        [
+            machine::INTERRUPT_WINDOW,
+            if self.traits.feature2.ht_range_ignore() { Range::default() } else { HYPERTRANSPORT },
+            if self.is_excluded(entry, excluded.start) { excluded } else { Range::default() },
+        ]
     }
 
     fn is_special(&self, iova: IoAddress) -> bool {
