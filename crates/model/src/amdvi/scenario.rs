@@ -66,6 +66,9 @@ pub struct UnitScenario {
     pub writes: Writes,
     /// Whether the old kernel had turned it on.
     pub power: Power,
+    /// How long it may wait for a device to answer an invalidation (InvTimeOut): for ever if it is 0, else a millisecond times ten
+    /// for each number from 1 to 6.
+    pub time_out: u8,
     /// Whether interrupt tables are used.
     pub interrupts: Interrupts,
 }
@@ -86,10 +89,14 @@ impl Default for UnitScenario {
             lock: Lock::Open,
             writes: Writes::Whole,
             power: Power::On,
+            time_out: LINUXS_TIME_OUT,
             interrupts: Interrupts::Remapped,
         }
     }
 }
+
+/// InvTimeOut of Linux: one second.
+const LINUXS_TIME_OUT: u8 = 4;
 
 /// Where a device table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

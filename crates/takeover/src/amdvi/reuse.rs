@@ -10,7 +10,7 @@ use amdvi::registers::{
 };
 use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
 
-use crate::amdvi::command::{Buffers, CommandedUnit, with_timeout};
+use crate::amdvi::command::{Buffers, CommandedUnit};
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
@@ -64,7 +64,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             return self.restart_old_buffer();
         }
         let quiet = self.keep().with_completion_interrupt(false).with_event_interrupt(false);
-        self.unit.write(CONTROL, with_timeout(quiet).into_bits());
+        self.unit.write(CONTROL, self.giving_devices_up(quiet).into_bits());
         Ok(())
     }
 
@@ -87,7 +87,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.control(off, "CmdBufRun clear", |status| !status.command_buffer_runs())?;
         self.unit.write(COMMAND_HEAD, 0);
         self.unit.write(COMMAND_TAIL, 0);
-        let on = with_timeout(off.with_command_buffer(true).with_event_log(has_log));
+        let on = off.with_command_buffer(true).with_event_log(has_log);
+        let on = self.giving_devices_up(on);
         Ok(self.control(on, "CmdBufRun", |status| status.command_buffer_runs())?)
     }
 

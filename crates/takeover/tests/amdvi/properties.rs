@@ -2,7 +2,7 @@
 
 use machine::{PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, DeviceTlb, Stage};
+use model::amdvi::scenario::{Attached, Stage};
 use model::walk::Reached;
 use model::{Answer, Direction, Machine, MemoryKind, Own, Requester};
 use proptest::prelude::*;
@@ -44,8 +44,6 @@ proptest! {
         let taken = take_over(&scenario, &machine, &mut frames, &clock, &limits());
         prop_assert!(taken.is_ok(), "{:?}", taken.err());
         let mut taken = taken?;
-        // A device that never answers, and that the unit never gives up, blocks the unit's commands for good.
-        prop_assume!(!scenario.functions.iter().any(|function| function.device_tlb == Some(DeviceTlb::Stalls)));
         prop_assume!(!taken.iter().any(may_be_between));
         // The guest is as dead as its host: there is nothing to continue.
         prop_assume!(!is_of_guest(&scenario, pick));

@@ -6,7 +6,9 @@ use crate::amdvi::scenario::{
 };
 use crate::amdvi::unit::AmdViUnit;
 use amdvi::command::{COMMAND_BYTES, Command, CompletionWait, PagesInvalidation};
-use amdvi::control::{BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::control::{
+    BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit, InvalidationTimeout,
+};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_TAIL, CONTROL, DEVICE_TABLE, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT, GA_LOG,
     GA_LOG_TAIL_ADDRESS, PPR_LOG, device_table_segment,
@@ -17,8 +19,6 @@ use machine::{PhysicalAddress, SourceId};
 /// Linux's buffers have 512 entries, which fill two pages.
 const LENGTH: u8 = 9;
 const BUFFER_PAGES: u64 = 2;
-/// InvTimeOut of Linux: one second.
-const TIME_OUT: u8 = 4;
 /// A command that no unit executes.
 const ILLEGAL: Command = Command([0xF << 60, 0]);
 
@@ -150,7 +150,7 @@ fn control(unit: &UnitScenario) -> Control {
         .with_ht_tunnel(true)
         .with_event_log(unit.events != OldLog::Off)
         .with_event_interrupt(unit.events != OldLog::Off)
-        .with_invalidation_timeout(TIME_OUT)
+        .with_invalidation_timeout(InvalidationTimeout(unit.time_out))
         .with_coherent(true)
         .with_command_buffer(unit.commands != OldCommands::Off)
         .with_ppr(logs && feature.ppr())
