@@ -272,10 +272,7 @@ impl Walker<'_> {
             Translation::Untranslated => None,
             Translation::Host(host) => Some(self.host_page(host, host.root, iova, trail)),
             Translation::Guest(guest, host) => {
-                let mut through = |address: IoAddress, trail: &mut Trail| match host {
-                    None => Ok(Page::identity(address)),
-                    Some(host) => self.host_page(host, host.root, address, trail),
-                };
+                let mut through = self.through(host);
                 Some(
                     self.guest_root(guest, &mut through)
                         .and_then(|root| self.guest_page(guest, root, iova, &mut through, trail)),
@@ -297,7 +294,9 @@ impl Walker<'_> {
             Translation::Untranslated => [None, None],
             Translation::Host(host) => [None, Some(place(host.root))],
             Translation::Guest(guest, host) => {
-                [Some((guest.cr3_table, guest.top)), host.map(|host| place(host.root))]
+                let mut through = self.through(host);
+                let own = self.guest_root(guest, &mut through).ok()?;
+                [Some(place(own)), host.map(|host| place(host.root))]
             }
         };
         Some((context.domain, roots, context.rights))
