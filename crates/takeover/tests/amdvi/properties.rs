@@ -2,7 +2,7 @@
 
 use machine::{PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, Stage};
+use model::amdvi::scenario::Stage;
 use model::walk::Reached;
 use model::{Answer, Direction, Machine, MemoryKind, Own, Requester};
 use proptest::prelude::*;
@@ -88,10 +88,7 @@ proptest! {
 
 /// The stage through which a function's requests without PASID go, if they go through tables.
 fn stage(scenario: &Scenario, pick: usize) -> Option<Stage> {
-    match scenario.functions.get(pick)?.attached {
-        Attached::To(domain) => Some(scenario.domains[domain].stage),
-        _ => None,
-    }
+    scenario.stage_of(scenario.functions.get(pick)?).0
 }
 
 fn is_of_guest(scenario: &Scenario, pick: usize) -> bool {

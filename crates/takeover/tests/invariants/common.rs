@@ -345,14 +345,10 @@ pub(crate) fn is_guests(scenario: &Described, requester: Requester) -> bool {
 fn is_guests_of_amdvi(scenario: &amdvi::Scenario, requester: Requester) -> bool {
     use amdvi::scenario::{Attached, Stage};
     let function = scenario.functions.iter().find(|function| function.source == requester.source);
-    function.is_some_and(|function| match function.attached {
-        Attached::To(domain) => match scenario.domains[domain].stage {
-            Stage::Host => !function.processes.is_empty(),
-            Stage::Guest => false,
-            Stage::Nested(_) => true,
-        },
-        Attached::PassThrough(..) => !function.processes.is_empty(),
-        Attached::Untranslated | Attached::Aborted => false,
+    function.is_some_and(|function| match (function.attached, scenario.stage_of(function)) {
+        (Attached::Untranslated | Attached::Aborted, _) | (_, (Some(Stage::Guest), _)) => false,
+        (_, (Some(Stage::Nested(_)), _)) => true,
+        (_, (_, has_processes)) => has_processes,
     })
 }
 

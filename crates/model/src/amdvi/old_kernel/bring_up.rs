@@ -2,7 +2,8 @@
 
 use super::OldKernel;
 use crate::amdvi::scenario::{
-    ExcludedDevices, Exclusion, Lock, OldCommands, OldLog, Power, Stage, UnitScenario,
+    Cr3Addresses, ExcludedDevices, Exclusion, GuestTables, Lock, OldCommands, OldLog, Power, Stage,
+    UnitScenario,
 };
 use crate::amdvi::unit::AmdViUnit;
 use amdvi::command::{COMMAND_BYTES, Command, CompletionWait, PagesInvalidation};
@@ -40,7 +41,8 @@ impl OldKernel<'_> {
         let mut buffer = self.set_buffers(&mut unit);
         set_exclusion(&mut unit, description, &buffer);
         // Linux nests guest tables where the host tables translate all their addresses.
-        let nests = self.scenario.domains.iter().any(|domain| matches!(domain.stage, Stage::Nested(_)));
+        let nests = description.cr3_addresses == Cr3Addresses::Guests
+            && self.scenario.domains.iter().any(|domain| matches!(domain.stage, Stage::Nested(_)));
         unit.write64(CONTROL.offset, control(description).with_guest_cr3_address(nests).into_bits());
         self.let_finish(&mut unit);
         for function in self.scenario.functions_of(index) {
@@ -156,7 +158,7 @@ fn control(unit: &UnitScenario) -> Control {
         .with_ppr(logs && feature.ppr())
         .with_ppr_log(logs && feature.ppr())
         .with_ppr_interrupt(logs && feature.ppr())
-        .with_guest_translation(feature.gt())
+        .with_guest_translation(feature.gt() && unit.guest_tables == GuestTables::Used)
         .with_ga(feature.ga())
         .with_ga_log(logs && feature.ga())
         .with_ga_interrupt(logs && feature.ga())
