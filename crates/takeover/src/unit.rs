@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use machine::Registers;
+use machine::{Contended, Registers};
 use vtd::fault::FaultStatus;
 
 use crate::{amdvi, vtd as vt_d};
@@ -137,6 +137,9 @@ pub enum UnitError {
         /// What is there.
         found: u64,
     },
+    /// Devices keep changing what has to be written: a command, or an entry of a device table that stays where the dead kernel has it.
+    #[error(transparent)]
+    Contended(#[from] Contended),
     /// Devices that did not answer have used up the time that there was for all of them.
     #[error("no time is left to wait for it")]
     NoTimeLeft,

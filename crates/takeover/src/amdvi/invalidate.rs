@@ -233,7 +233,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         if self.unit.offset(COMMAND_TAIL) != buffers.commands.tail_bytes() {
             return Err(UnitError::QueueDisturbed);
         }
-        buffers.commands.append(commands, frames);
+        buffers.commands.append(commands, frames)?;
         let (tail, is_signalled) = (buffers.commands.tail_bytes(), buffers.commands.is_signalled());
         if is_signalled {
             self.unit.write(STATUS, Status::new().with_completion_interrupt(true).into_bits());

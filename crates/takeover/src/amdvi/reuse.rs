@@ -8,12 +8,13 @@ use amdvi::control::{Control, DeviceTableBase, ExclusionBase};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT,
 };
-use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
+use machine::{Clock, Contended, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
 
 use crate::amdvi::command::{Buffers, CommandedUnit};
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ledger::Told;
 use crate::own::OwnMemory;
 use crate::table::page_at;
@@ -93,11 +94,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 
     /// Makes the dead kernel's device table say what ours says; returns its base. If the memory of some of it cannot be used, nothing
-    /// changes, and there is none.
+    /// changes, and there is none. An entry that devices keep writing stays as it is, and is named.
     pub(crate) fn reuse_table(
         &mut self,
         (old, own): (&impl OldMemory, OwnMemory<'_>),
         frames: &mut impl Frames,
+        hazards: &mut Hazards,
     ) -> Option<DeviceTableBase> {
         let base = |number| self.unit.device_table(number);
         let mut tables = self.tables.segments().map(|segment| base(segment.number).table());
@@ -107,7 +109,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         drop(tables);
         self.told = Told::Tables;
         self.tables.reuse(base);
-        self.tables.slots().for_each(|(_, slot)| self.tables.pass_on(slot, frames));
+        for (source, slot) in self.tables.slots() {
+            if let Err(Contended(entry)) = self.tables.pass_on(slot, frames) {
+                let danger = Danger::EntryContended(entry);
+                hazards.note(HazardPlace::Device(source), danger, Outcome::KeptInPlace);
+            }
+        }
         Some(base(0))
     }
 }
