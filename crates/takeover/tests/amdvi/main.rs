@@ -7,5 +7,6 @@ mod contended;
 mod guests;
 mod in_place;
 mod properties;
+mod restricted;
 mod stalling;
 mod story;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use verdict::{isolation, limits, told};
 
 use takeover::hazard::{Danger, HazardPlace};
-use takeover::{AttachError, MapError, UnitError};
+use takeover::{MapError, UnitError};
 
 use crate::common::{PLENTY, STRANGER, Taken, cases, plausible, take_over};
 
@@ -55,10 +55,8 @@ proptest! {
         let same_tables = Requester { source, pasid: Some(0) };
         machine.guard([requester, same_tables].map(|requester| Own { requester, memory }).to_vec());
         let before: Vec<_> = machine.reached_before(unit, requester);
-        let device = match taken[unit].attach(SourceId(source), &[], &mut frames) {
-            Err(AttachError::Restricted(_)) => return Ok(()),
-            device => device.map_err(|error| TestCaseError::fail(format!("attach: {error}")))?,
-        };
+        let device = taken[unit].attach(SourceId(source), &[], &mut frames);
+        let device = device.map_err(|error| TestCaseError::fail(format!("attach: {error}")))?;
         let old = machine.old_memory();
         let iova = taken[unit].map(&device, memory, Permission::ReadWrite, &old, &mut frames)?;
         let mapped = Range::new(iova, iova.saturating_add(memory.len()));
