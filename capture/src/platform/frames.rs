@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table, Unreadable};
+use machine::{
+    Contended, CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table, Unreadable,
+};
 
 use crate::platform::heap::Pages;
 use crate::platform::write_protection::store_past;
@@ -206,12 +208,14 @@ impl Frames for FramePool {
         push(&mut self.reused, memory).map_err(|_| unusable)
     }
 
-    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) -> Result<(), Contended> {
         let pair = Range::new(address, address.saturating_add(16));
         let is_reused = self.reused.iter().any(|memory| memory.covers(pair));
         assert!(address.is_aligned(16) && is_reused, "{address:#x} is in no memory that is used where it is");
         // SAFETY: memory of the dead kernel's, which could be read and so is mapped; nothing of this kernel's is there.
-        unsafe { store_past(address.get(), u128::from(words[1]) << 64 | u128::from(words[0])) };
+        let is_stored =
+            unsafe { store_past(address.get(), u128::from(words[1]) << 64 | u128::from(words[0])) };
+        if is_stored { Ok(()) } else { Err(Contended(address)) }
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>) {
@@ -301,7 +305,7 @@ mod tests {
         // SAFETY: the page, which is this test's.
         unsafe { page.start().write_bytes(0, PAGE_SIZE as usize) };
         pool.reuse(&Mapped, page.range()).unwrap();
-        pool.store_pair(start.saturating_add(32), [4, 5]);
+        pool.store_pair(start.saturating_add(32), [4, 5]).unwrap();
         assert_eq!([3, 4, 5, 6].map(|index| pool.load(start, index)), [0, 4, 5, 0]);
         assert!(pool.reuse(&Sevens, page.range()).is_err(), "it cannot be read");
     }
@@ -335,7 +339,7 @@ mod tests {
     fn other_memory_is_not_written() {
         let mut pool = FramePool::new(1).unwrap();
         let frame = pool.allocate().unwrap();
-        pool.store_pair(frame, [1, 2]);
+        let _ = pool.store_pair(frame, [1, 2]);
     }
 
     #[test]

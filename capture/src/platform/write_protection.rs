@@ -9,39 +9,51 @@ use core::sync::atomic::{AtomicU64, Ordering};
 const TRIES: usize = 64;
 
 /// Stores `value` at `address` in one access of 128 bits, past the write protection of the page tables, and writes it back to memory.
+/// Returns whether it was stored: devices may change the same bytes each time that this tries.
 ///
 /// # Safety
 ///
 /// `address` is a multiple of 16, mapped, and nothing of this program's is there.
-pub(crate) unsafe fn store_past(address: u64, value: u128) {
+#[must_use]
+pub(crate) unsafe fn store_past(address: u64, value: u128) -> bool {
     let protection = Lifted::now();
     // SAFETY: the caller's promise; every processor that has a remapping unit beside it has the instruction.
-    unsafe { exchange(address, value) };
+    let is_stored = exchange(unsafe { load(address) }, |expected| unsafe {
+        compare_and_exchange(address, expected, value)
+    });
     drop(protection);
     // SAFETY: the same line, by instructions that every x86-64 processor has; they change no memory.
     unsafe {
         _mm_clflush(address as *const u8);
         _mm_mfence();
     }
+    is_stored
 }
 
+/// What is there, perhaps half of it older than the other half.
+///
 /// # Safety
 ///
-/// As for [`store_past`]; and it can be written.
-unsafe fn exchange(address: u64, value: u128) {
+/// As for [`store_past`].
+unsafe fn load(address: u64) -> u128 {
     let word = |offset: u64| {
         // SAFETY: the caller's promise; atomic because devices may be writing it.
         unsafe { AtomicU64::from_ptr((address + offset) as *mut u64) }.load(Ordering::Relaxed)
     };
-    let mut expected = u128::from(word(8)) << 64 | u128::from(word(0));
+    u128::from(word(8)) << 64 | u128::from(word(0))
+}
+
+/// Exchanges what is expected to be there, at first `expected`, for something else, by `exchange_for`, which returns what was there.
+/// Returns whether one of [`TRIES`] found what it expected.
+fn exchange(mut expected: u128, mut exchange_for: impl FnMut(u128) -> u128) -> bool {
     for _ in 0..TRIES {
-        // SAFETY: the caller's promise.
-        let found = unsafe { compare_and_exchange(address, expected, value) };
+        let found = exchange_for(expected);
         if found == expected {
-            return;
+            return true;
         }
         expected = found;
     }
+    false
 }
 
 /// Stores `new` if `expected` is there; returns what was there. By the instruction itself: what the compiler makes of an atomic of 16
@@ -49,7 +61,7 @@ unsafe fn exchange(address: u64, value: u128) {
 ///
 /// # Safety
 ///
-/// As for [`exchange`].
+/// As for [`store_past`]; and it can be written.
 unsafe fn compare_and_exchange(address: u64, expected: u128, new: u128) -> u128 {
     let (mut low, mut high) = (expected as u64, (expected >> 64) as u64);
     // SAFETY: the caller's promise. RBX is the compiler's, and is as it was afterwards.
@@ -109,7 +121,21 @@ mod tests {
         let mut line = Line([7; 8]);
         let address = line.0.as_mut_ptr() as u64;
         // SAFETY: four words in the middle of the line, aligned.
-        unsafe { store_past(address + 16, 5 << 64 | 4) };
+        assert!(unsafe { store_past(address + 16, 5 << 64 | 4) });
         assert_eq!(line.0, [7, 7, 4, 5, 7, 7, 7, 7]);
+    }
+
+    /// A device that writes the same bytes all the time is not waited for.
+    #[test]
+    fn a_store_ends_whatever_devices_write_meanwhile() {
+        let there_with = |changes: usize| {
+            let (mut there, mut left) = (0, changes);
+            move |_| {
+                (there, left) = (there + u128::from(left > 0), left.saturating_sub(1));
+                there
+            }
+        };
+        assert!(exchange(0, there_with(TRIES - 1)));
+        assert!(!exchange(0, there_with(TRIES)));
     }
 }

@@ -4,8 +4,8 @@ use std::ops::Range as Indices;
 use std::time::Duration;
 
 use machine::{
-    Clock, CopyError, Dma, DmaMemory, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, Table,
-    Unreadable,
+    Clock, Contended, CopyError, Dma, DmaMemory, Frames, IoAddress, OldMemory, PhysicalAddress, Range,
+    Registers, Table, Unreadable,
 };
 use storage::{Addressing, BarRange, DeviceAccess};
 
@@ -72,7 +72,7 @@ impl<T: Frames> Frames for Shelter<T> {
         fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table;
         fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64);
         fn reuse(&mut self, old: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable>;
-        fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]);
+        fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) -> Result<(), Contended>;
         fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>);
     }
 }

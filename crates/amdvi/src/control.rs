@@ -1,5 +1,7 @@
 //! Registers that command a unit: base addresses, control and status, the exclusion range (3.4).
 
+use core::time::Duration;
+
 use bitfield_struct::bitfield;
 use machine::{PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range};
 
@@ -71,6 +73,30 @@ impl BufferBase {
 /// 2000h).
 pub const BUFFER_OFFSET: u64 = 0x7_FFF0;
 
+/// InvTimeOut: how long a unit waits for a device to answer an invalidation before it gives the device up, logs that, and goes on
+/// (2.4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InvalidationTimeout(pub u8);
+
+impl InvalidationTimeout {
+    /// It waits for ever, and executes no other command.
+    pub const NONE: Self = Self(0);
+    /// A millisecond. Each further code stands for ten times as long.
+    pub const SHORTEST: Self = Self(1);
+    /// 100 seconds.
+    pub const LONGEST: Self = Self(6);
+
+    /// How long that is; `None` if it is for ever, and for the reserved code 7.
+    pub const fn time(self) -> Option<Duration> {
+        match self.0 {
+            1..=6 => Some(Duration::from_millis(10_u64.pow(self.0 as u32 - 1))),
+            _ => None,
+        }
+    }
+}
+
+machine::code!(InvalidationTimeout);
+
 /// Control (MMIO offset 0018h).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
@@ -85,9 +111,9 @@ pub struct Control {
     pub event_interrupt: bool,
     /// ComWaitIntEn: interrupts of completion waits.
     pub completion_interrupt: bool,
-    /// InvTimeOut: how long a device may take to answer an invalidation.
+    /// InvTimeOut: how long a device may take to answer an invalidation, as a [code](InvalidationTimeout).
     #[bits(3)]
-    pub invalidation_timeout: u8,
+    pub invalidation_timeout: InvalidationTimeout,
     /// PassPW: posted writes may be passed.
     pub pass_posted: bool,
     /// ResPassPW: responses may pass posted writes.
@@ -290,10 +316,18 @@ mod tests {
         assert!(
             control.coherent() && control.command_buffer() && control.guest_translation() && control.ga()
         );
-        assert_eq!((control.invalidation_timeout(), control.segments()), (4, 1));
+        assert_eq!((control.invalidation_timeout(), control.segments()), (InvalidationTimeout(4), 1));
         assert!(!control.completion_interrupt() && !control.ppr() && !control.xt());
         let both = Control::from_bits(3 << 50);
         assert!(both.xt() && both.xt_interrupt());
+    }
+
+    /// `CTRL_INV_TO_*` of Linux.
+    #[test]
+    fn each_code_of_the_invalidation_timeout_is_ten_times_the_one_before() {
+        let milliseconds = |code| InvalidationTimeout(code).time().map(|time| time.as_millis());
+        assert_eq!([0, 1, 2, 3, 4].map(milliseconds), [None, Some(1), Some(10), Some(100), Some(1000)]);
+        assert_eq!([5, 6, 7].map(milliseconds), [Some(10_000), Some(100_000), None]);
     }
 
     /// `CONTROL_*` of Linux.

@@ -4,8 +4,8 @@
 //! hardware or firmware defines, and accepts all bit patterns. The `takeover` crate decides what a pattern means for
 //! a takeover.
 //!
-//! Section numbers are those of AMD's *I/O Virtualization Technology (IOMMU) Specification*, publication 48882, revision
-//! 3.11; registers are named by the offsets that the specification gives them. Codes that hardware or memory supplies are
+//! Section numbers are those of AMD's *I/O Virtualization Technology (IOMMU) Specification*, publication 48882; registers are
+//! named by the offsets that the specification gives them. Codes that hardware or memory supplies are
 //! newtypes with named constants, never enums: the next revision may define another value, and a dead kernel's memory may
 //! hold any.
 //!

@@ -71,7 +71,9 @@ pub use clock::{Clock, TimedOut, rest, wait_until};
 pub use dma::{Dma, DmaMemory};
 pub use growth::OutOfMemory;
 pub use level::Level;
-pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
+pub use memory::{
+    Contended, CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable,
+};
 pub use permission::Permission;
 pub use ports::Ports;
 pub use range::{Position, Range};

@@ -23,6 +23,11 @@ pub struct Unreadable {
     pub len: u64,
 }
 
+/// Devices kept changing the bytes, so that nothing could be stored there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("devices keep changing the memory at {0:#x}")]
+pub struct Contended(pub PhysicalAddress);
+
 /// Why there is no copy of a page frame of old memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
@@ -140,7 +145,12 @@ pub trait Frames {
 
     /// Stores two words to memory that [`reuse`](Self::reuse) took, in a single access: hardware sees both or neither. `address`
     /// is a multiple of 16. What hardware does after a later store, it does with these words.
-    fn store_pair(&mut self, _address: PhysicalAddress, _words: [u64; 2]) {}
+    ///
+    /// Devices may write there too. Fails, without having stored anything, if they change these bytes again and again meanwhile. There
+    /// is no such memory, unless this is overridden.
+    fn store_pair(&mut self, address: PhysicalAddress, _words: [u64; 2]) -> Result<(), Contended> {
+        Err(Contended(address))
+    }
 
     /// Writes the processor's cached copy of `entries` of this frame back to memory and orders it before later stores.
     fn publish(&mut self, frame: PhysicalAddress, entries: core::ops::Range<usize>);

@@ -24,7 +24,7 @@ pub enum DeviceTlb {
     Silent,
     /// It keeps its translations and gives a malformed answer (ICE); then the unit gives up.
     Garbles,
-    /// It keeps its translations, and the unit waits for ever.
+    /// It keeps its translations, and the unit waits: one of VT-d for ever, one of AMD-Vi as long as it is told to (InvTimeOut).
     Stalls,
 }
 

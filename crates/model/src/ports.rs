@@ -8,7 +8,8 @@ use crate::unit::Width;
 use crate::versions::Versions;
 use crate::world::World;
 use machine::{
-    Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
+    Clock, Contended, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table,
+    Unreadable,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -322,7 +323,7 @@ impl Frames for OwnFrames {
     }
 
     /// Units snoop: a store to memory that is used where it is needs no publication.
-    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) -> Result<(), Contended> {
         self.step_and_evict();
         let pair = Range::new(address, address.saturating_add(16));
         assert!(address.is_aligned(16), "a pair is an aligned access of 128 bits");
@@ -335,6 +336,7 @@ impl Frames for OwnFrames {
         for (at, word) in [address, address.saturating_add(8)].into_iter().zip(words) {
             world.memory.write(at, word);
         }
+        Ok(())
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: std::ops::Range<usize>) {

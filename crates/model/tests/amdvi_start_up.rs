@@ -458,3 +458,22 @@ fn a_request_with_a_pasid_needs_guest_tables() {
     let with_pasid = Requester { source: DEVICE, pasid: Some(1) }.access(0x5678, Direction::Read);
     assert_eq!(machine.answer(0, with_pasid), blocked(Abort::InvalidRequest));
 }
+
+/// A unit answers a device's request for a translation so that the device gets what it would get without one: its large page reaches
+/// into the exclusion range, and what it keeps of it does not.
+#[test]
+fn a_device_tlb_keeps_nothing_of_the_exclusion_range() {
+    let mut scenario = hoarding(scenario());
+    let range = Range::from(0x7000..0x8000);
+    scenario.units[0].exclusion = Some(Exclusion { range, devices: ExcludedDevices::All });
+    let large = &mut scenario.domains[0].mappings[0];
+    (large.iova, large.memory, large.level) = (0.into(), 0x20_0000.into(), machine::Level::TWO);
+    scenario.functions[0].device_tlb = Some(DeviceTlb::Answers);
+    let machine = scenario.machine();
+    machine.silence(DEVICE);
+    let inside = Access { iova: 0x7123.into(), ..READ };
+    for access in [READ, inside, READ] {
+        assert_eq!(machine.access(0, access), machine.answer(0, access), "{access}");
+    }
+    assert_eq!(machine.answer(0, inside), Answer::Memory(0x7123.into()));
+}

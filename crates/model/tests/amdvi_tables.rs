@@ -303,3 +303,17 @@ fn what_is_cached_for_a_pasid_is_forgotten_by_domain_and_pasid() {
     kernel.command([pages(9, 5), ALL | 7]);
     assert_eq!(warm(), memory(0x99_9000));
 }
+
+/// PASIDs of one device share tables where their entries in the CR3 table name the same, and no sooner.
+#[test]
+fn requesters_share_what_the_same_page_tables_translate() {
+    use model::amdvi::scenario::{Domain, Process, Stage};
+    let mut scenario = with_guests();
+    let guest =
+        |id| Domain { id, stage: Stage::Guest, top: machine::Level::FOUR, ..scenario.domains[0].clone() };
+    scenario.domains = vec![guest(9), guest(10)];
+    let process = |pasid, domain| Process { pasid, domain, ..Process::default() };
+    scenario.functions[0].processes = vec![process(1, 1), process(2, 0)];
+    let requester = |pasid| Requester { source: DEVICE, pasid };
+    assert_eq!(scenario.machine().sharing_before(0, requester(None)), [None, Some(2)].map(requester));
+}

@@ -14,8 +14,8 @@
 //! request all the same (VT-d 3.10). The list ignores that, so that it leaves out nothing that a device may have reached.
 //!
 //! What both architectures have in common has VT-d's names here: the *first stage* is AMD-Vi's guest tables, the *second
-//! stage* its host tables. Section numbers are those of the VT-d specification, revision 4.1, in [`vtd`](crate::vtd) and of
-//! the AMD I/O virtualization technology specification, revision 3.11, in `amdvi`.
+//! stage* its host tables. Section numbers are those of the VT-d specification, revision 4.1, in [`vtd`](crate::vtd), and of
+//! AMD's, publication 48882, in `amdvi`.
 //!
 //! # Example
 //!

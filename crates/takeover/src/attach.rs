@@ -3,6 +3,7 @@
 
 mod mapping;
 mod membership;
+mod rights;
 
 use alloc::vec::Vec;
 
@@ -152,6 +153,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// domain, the device gets a twin of it under an unused domain-id. Any other device gets a new, empty domain. If
     /// the device's domain had to be blocked, its old I/O addresses stay reserved, but its translations are gone.
     ///
+    /// A device that the old kernel let only read, or only write, may do both with what is mapped for its driver, and no more than before
+    /// with what the old kernel mapped.
+    ///
     /// `aliases` are the other source-ids under which the device's requests arrive, the one nearest to the root last:
     /// a bridge to a conventional bus replaces the source-ids of the devices behind it (3.4.1). All of them get the
     /// same domain: that of the last alias that has one, since the unit sees that source-id. A source-id that the
@@ -172,6 +176,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             Some(domain) => self.separate(domain, source, aliases, frames)?,
             None => self.create_domain()?,
         };
+        self.lift_restriction(source, domain, frames)?;
         self.domains[domain].given = true;
         for source in sources {
             self.join(source, domain, frames)?;

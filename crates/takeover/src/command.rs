@@ -10,7 +10,7 @@ use paging::{Architecture, Format};
 use crate::census::Census;
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
-use crate::entry::{Entry, Link, Slot};
+use crate::entry::{Entry, Link, Rights, Slot};
 use crate::failure::{AttachError, Failure, Reason};
 use crate::found::{Context, Layout};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
@@ -234,6 +234,22 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
         either!(self, unit => unit.unlink(source, slot, frames))
+    }
+
+    /// What a device's entry lets it do of what its tables allow. Only AMD-Vi's entries restrict anything.
+    pub(crate) fn rights(&self, source: SourceId, frames: &impl Frames) -> Rights {
+        match self {
+            Self::Vtd(_) => Rights::ALL,
+            Self::AmdVi(commanded) => commanded.rights(source, frames),
+        }
+    }
+
+    /// Makes the entry of a device allow all that its tables do.
+    pub(crate) fn allow_all(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<(), UnitError> {
+        match self {
+            Self::Vtd(_) => Ok(()),
+            Self::AmdVi(commanded) => commanded.allow_all(source, frames),
+        }
     }
 
     /// Makes the entry of a device, which blocks, name tables; does nothing if it names some already.

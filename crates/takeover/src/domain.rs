@@ -1,11 +1,13 @@
 //! A domain with tables of our own, into which new mappings go.
 
-use machine::{Frames, IoAddress, Level, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Position, Range};
+use machine::{
+    ENTRIES, Frames, IoAddress, Level, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Position, Range,
+};
 use paging::{Architecture, Format, Step};
 
 use crate::attach::Inherited;
 use crate::borrowed::Lender;
-use crate::entry::Link;
+use crate::entry::{Link, Rights};
 use crate::found::Layout;
 use crate::hazard::{Danger, Outcome};
 use crate::table::new_table;
@@ -109,6 +111,22 @@ impl Domain {
             self.root = new_table(frames);
         }
         self.root
+    }
+
+    /// Lets the root table, which is this domain's own, allow no more than this of what it maps; new mappings go below other entries
+    /// of it.
+    pub(crate) fn restrict(&mut self, rights: Rights, frames: &mut impl Frames) {
+        let Some(root) = self.root else { return };
+        let most = rights.entry(self.format);
+        for index in 0..ENTRIES {
+            let entry = self.format.entry(frames.load(root, index));
+            if entry.present() {
+                frames.store(root, index, entry.restricted_by(most).bits);
+                let start = self.top.address_at(IoAddress::new(0), index);
+                self.space.reserve(self.top.entry_span(start));
+            }
+        }
+        frames.publish(root, 0..ENTRIES);
     }
 
     /// What an entry needs to name these tables; `None` while there are none.

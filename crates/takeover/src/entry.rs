@@ -1,7 +1,7 @@
 //! The entry that decides how a device's requests are translated, of either architecture; where it is; and what it is linked to.
 
-use machine::{Frames, Level, PhysicalAddress};
-use paging::Format;
+use machine::{Frames, Level, Permission, PhysicalAddress};
+use paging::{Format, PageEntry};
 
 use crate::{amdvi, vtd};
 
@@ -38,6 +38,28 @@ impl Entry {
             Self::Vtd(entry) => entry.is_nested(),
             Self::AmdVi(entry) => entry.is_nested(),
         }
+    }
+}
+
+/// What an entry lets its device do, whatever tables allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Rights {
+    pub(crate) const ALL: Self = Self { read: true, write: true };
+
+    /// An entry of a table that allows no more, below which nothing is.
+    pub(crate) const fn entry(self, format: Format) -> PageEntry {
+        let permission = match (self.read, self.write) {
+            (true, true) => Permission::ReadWrite,
+            (true, false) => Permission::Read,
+            (false, true) => Permission::Write,
+            (false, false) => return format.blocked(),
+        };
+        format.leaf(Level::ONE, PhysicalAddress::new(0), permission)
     }
 }
 

@@ -132,8 +132,9 @@ pub enum AttachError {
     /// RID_PASID is beyond the device's PASID directory, and within it every PASID is in use.
     #[error("the device's PASID directory has no place for requests without PASID")]
     NoPlace,
-    /// The old kernel allowed the device only to read, or only to write.
-    #[error("the old kernel let {0} only read, or only write")]
+    /// The old kernel allowed the device only to read, or only to write, and tables cannot restrict it in place of its entry: it has
+    /// guest tables, or an alias with other rights.
+    #[error("the old kernel let {0} only read, or only write, and its tables cannot say so")]
     Restricted(SourceId),
     /// The unit's device table is too small for the device.
     #[error("the device table has no entry for {0}")]

@@ -97,6 +97,10 @@ pub enum Danger {
     /// keeps a device that reached that memory from changing them.
     #[error("it takes no other command buffer and logs: those in memory of the dead kernel's are used on")]
     BuffersInPlace,
+    /// The device's entry in a device table that stays in place still says what the dead kernel wrote, or something else: devices keep
+    /// changing it.
+    #[error("its entry in the device table, at {0:#x}, could not be changed: devices keep writing it")]
+    EntryContended(PhysicalAddress),
     /// The device table has no entry for the device, whose requests therefore pass untranslated (AMD-Vi, 2.2.2).
     #[error("has no entry in the device table, and reaches all memory")]
     NoEntry,

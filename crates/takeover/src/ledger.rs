@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Range, Table, Unreadable};
+use machine::{Contended, CopyError, Frames, OldMemory, PhysicalAddress, Range, Table, Unreadable};
 
 /// Which of our frames a unit may read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,8 +119,8 @@ impl<F: Frames> Frames for Ledger<'_, F> {
         self.frames.reuse(old, memory)
     }
 
-    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
-        self.frames.store_pair(address, words);
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) -> Result<(), Contended> {
+        self.frames.store_pair(address, words)
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: core::ops::Range<usize>) {

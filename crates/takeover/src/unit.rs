@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use machine::Registers;
+use machine::{Contended, Registers};
 use vtd::fault::FaultStatus;
 
 use crate::{amdvi, vtd as vt_d};
@@ -119,6 +119,10 @@ pub enum UnitError {
     /// A device was told, and events of others filled the log that would say if it did not answer.
     #[error("the log of events was full, so that nobody knows whether the device has answered")]
     DeviceUnheard,
+    /// The unit takes no limit for devices that do not answer an invalidation: one of them would keep it from executing any command,
+    /// so none is sent to devices.
+    #[error("the unit would wait for ever for a device that does not answer")]
+    NeverGivesUp,
     /// A register that names a table or a buffer still holds what it held before it was written: the hardware has locked it, as
     /// secure nested paging does (AMD-Vi, 2.12).
     #[error("{0} is locked: secure nested paging is on")]
@@ -133,6 +137,9 @@ pub enum UnitError {
         /// What is there.
         found: u64,
     },
+    /// Devices keep changing what has to be written: a command, or an entry of a device table that stays where the dead kernel has it.
+    #[error(transparent)]
+    Contended(#[from] Contended),
     /// Devices that did not answer have used up the time that there was for all of them.
     #[error("no time is left to wait for it")]
     NoTimeLeft,

@@ -66,8 +66,15 @@ pub struct UnitScenario {
     pub writes: Writes,
     /// Whether the old kernel had turned it on.
     pub power: Power,
+    /// How long it may wait for a device to answer an invalidation (InvTimeOut): for ever if it is 0, else a millisecond times ten
+    /// for each number from 1 to 6.
+    pub time_out: u8,
     /// Whether interrupt tables are used.
     pub interrupts: Interrupts,
+    /// Whether guest tables are used, if the unit knows them.
+    pub guest_tables: GuestTables,
+    /// What the addresses of CR3 tables are that guests have.
+    pub cr3_addresses: Cr3Addresses,
 }
 
 impl Default for UnitScenario {
@@ -86,10 +93,16 @@ impl Default for UnitScenario {
             lock: Lock::Open,
             writes: Writes::Whole,
             power: Power::On,
+            time_out: LINUXS_TIME_OUT,
             interrupts: Interrupts::Remapped,
+            guest_tables: GuestTables::Used,
+            cr3_addresses: Cr3Addresses::Guests,
         }
     }
 }
+
+/// InvTimeOut of Linux: one second.
+const LINUXS_TIME_OUT: u8 = 4;
 
 /// Where a device table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +201,24 @@ pub enum Interrupts {
     Remapped,
     /// They pass as they are.
     Passed,
+}
+
+/// Whether a unit uses guest tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestTables {
+    /// It does (GTEn).
+    Used,
+    /// It takes no notice of them, whatever entries say.
+    Ignored,
+}
+
+/// What the addresses of CR3 tables are, where guest tables are nested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cr3Addresses {
+    /// The guest's: host tables translate them (GCR3TRPMode).
+    Guests,
+    /// Physical: the host made these tables.
+    Physical,
 }
 
 /// Damage that happens while the capture kernel reads: stray DMA.
@@ -357,6 +388,22 @@ impl Function {
 const INTERRUPT: IoAddress = IoAddress::new(machine::INTERRUPT_WINDOW.start.get() | 5 << 2);
 
 impl Scenario {
+    /// The stage through which a function's requests without PASID go, and whether the unit uses guest tables that its entry names;
+    /// `None` if they go through no tables.
+    pub fn stage_of(&self, function: &Function) -> (Option<Stage>, bool) {
+        let heeds = self.units[function.unit].guest_tables == GuestTables::Used;
+        let stage = match function.attached {
+            Attached::To(domain) => Some(self.domains[domain].stage),
+            _ => None,
+        };
+        let stage = match stage {
+            Some(Stage::Guest) if !heeds => None,
+            Some(Stage::Nested(_)) if !heeds => Some(Stage::Host),
+            stage => stage,
+        };
+        (stage, heeds && !function.processes.is_empty())
+    }
+
     /// The functions that a unit translates for.
     pub fn functions_of(&self, unit: usize) -> impl Iterator<Item = &Function> {
         self.functions.iter().filter(move |function| function.unit == unit)

@@ -3,7 +3,9 @@
 //! Each write to the control register repeats the bits that are on: nothing here can turn translation off. Every wait has a
 //! deadline.
 
-use amdvi::control::{Control, Status};
+use core::time::Duration;
+
+use amdvi::control::{Control, InvalidationTimeout, Status};
 use amdvi::registers::{self, CONTROL, Register};
 use machine::{Clock, Frames, Registers};
 
@@ -19,8 +21,8 @@ use crate::surroundings::Limits;
 use crate::table::{new_tables, page_at};
 use crate::unit::{NoAnswer, UnitError};
 
-/// InvTimeOut, where the old kernel set none: a second (3.4.3).
-const INVALIDATION_TIMEOUT: u8 = 0b100;
+/// The longest InvTimeOut that is set here: a second, as Linux sets (3.4.3).
+const MOST_PATIENT: InvalidationTimeout = InvalidationTimeout(4);
 
 /// A unit that accepts commands.
 #[derive(Debug)]
@@ -88,6 +90,24 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// translation is on ever get commands.
     pub(crate) fn keep(&self) -> Control {
         self.unit.control().with_enabled(true)
+    }
+
+    /// The same control, with a limit for devices that ends before a wait for the unit does.
+    pub(crate) fn giving_devices_up(&self, control: Control) -> Control {
+        giving_devices_up(control, self.waits.deadline)
+    }
+
+    /// Sees to it that the unit gives up a device that does not answer before a wait of `limit` for it ends. Fails where the unit takes
+    /// no limit for devices: a device that does not answer would block the buffer for ever.
+    pub(crate) fn give_devices_up_within(&mut self, limit: Duration) -> Result<(), UnitError> {
+        let found = self.keep();
+        let wanted = giving_devices_up(found, limit);
+        if wanted == found {
+            return Ok(());
+        }
+        self.unit.write(CONTROL, wanted.into_bits());
+        let taken = self.unit.control().invalidation_timeout();
+        if taken == wanted.invalidation_timeout() { Ok(()) } else { Err(UnitError::NeverGivesUp) }
     }
 
     /// Writes the control register, and waits until the status shows the effect.
@@ -164,16 +184,39 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         {
             self.unit.write(register, 0);
         }
-        let control = with_timeout(self.keep().with_command_buffer(true).with_event_log(true));
+        let on = self.keep().with_command_buffer(true).with_event_log(true);
+        let control = self.giving_devices_up(on);
         self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?;
         Ok(self.wait(crate::amdvi::unit::STATUS, "EventLogRun", |unit| unit.status().event_log_runs())?)
     }
 }
 
-/// The same, with a limit for devices: without one, a device that does not answer an invalidation blocks the buffer for ever.
-pub(crate) fn with_timeout(control: Control) -> Control {
-    match control.invalidation_timeout() {
-        0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
-        _ => control,
+/// The same, with a limit for devices that ends before a wait of `limit` does: a device that does not answer an invalidation blocks
+/// the buffer until the unit gives it up (2.4.4). The old kernel's limit stays if it is as short.
+fn giving_devices_up(control: Control, limit: Duration) -> Control {
+    let is_short = |code: InvalidationTimeout| code.time().is_some_and(|time| time <= limit / 2);
+    let found = control.invalidation_timeout();
+    let shorter = (InvalidationTimeout::SHORTEST.0..=MOST_PATIENT.0).rev().map(InvalidationTimeout);
+    let code = [found].into_iter().chain(shorter).find(|code| is_short(*code));
+    control.with_invalidation_timeout(code.unwrap_or(InvalidationTimeout::SHORTEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_gives_devices_up_before_a_wait_for_them_ends() {
+        let with = |code, limit| {
+            let control =
+                Control::new().with_enabled(true).with_invalidation_timeout(InvalidationTimeout(code));
+            let short = giving_devices_up(control, Duration::from_millis(limit));
+            assert_eq!(short.with_invalidation_timeout(InvalidationTimeout(code)), control);
+            short.invalidation_timeout().0
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|code| with(code, 90_000)), [4, 1, 2, 3, 4, 5, 4, 4]);
+        assert_eq!([0, 1, 4, 6, 7].map(|code| with(code, 10_000)), [4, 1, 4, 4, 4]);
+        assert_eq!([0, 1, 4].map(|code| with(code, 100)), [2, 1, 2]);
+        assert_eq!([0, 6].map(|code| with(code, 0)), [1, 1]);
     }
 }

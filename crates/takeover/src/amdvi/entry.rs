@@ -68,7 +68,7 @@ impl Entry {
     }
 }
 
-/// Reads what a device table entry says of requests to memory.
+/// Reads what a device table entry says of requests to memory, on a unit that uses guest tables (GTEn).
 pub(crate) const fn says(entry: DeviceTableEntry) -> Says {
     let host = entry.host;
     let has_host_tables = host.mode().0 != PagingMode::NONE.0;
@@ -102,6 +102,12 @@ pub(crate) fn linked(entry: DeviceTableEntry, link: Link) -> DeviceTableEntry {
         .with_mode(PagingMode::of(link.top))
         .with_frame(link.root.get() >> PAGE_SHIFT);
     DeviceTableEntry { host, guest: guest.with_domain(link.id), ..entry }
+}
+
+/// The entry without guest tables: host tables alone translate its requests, or none.
+pub(crate) fn without_guest(entry: DeviceTableEntry) -> DeviceTableEntry {
+    let host = entry.host.with_guest_valid(false).with_guest_without_pasid(false);
+    DeviceTableEntry { host, ..entry }
 }
 
 /// The entry that blocks its device: V is set and TV is not. What it says of interrupts stays, and so does the old kernel's choice

@@ -104,8 +104,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Has a device invalidate all that it keeps for a PASID, or for requests without one; returns when it has confirmed (2.4.4).
     ///
-    /// If a device does not answer, the unit gives up on it, logs that, and goes on; or the device blocks the buffer, which is
-    /// started anew.
+    /// If a device does not answer, the unit gives up on it, logs that, and goes on: in time, so that such a device costs others
+    /// nothing.
     pub(crate) fn forget_in_device(
         &mut self,
         tlb: DeviceTlb,
@@ -135,8 +135,10 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         Err(UnitError::DeviceUnheard)
     }
 
-    /// Sends a request to a device; if that blocks the buffer, the buffer is started anew.
+    /// Sends a request to a device, which the unit gives up before `limit` has passed; if it blocks the buffer all the same, the
+    /// buffer is started anew.
     fn ask(&mut self, request: Command, limit: Duration, frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.give_devices_up_within(limit)?;
         let answer = self.submit_until(&[request].into_iter(), limit, frames);
         match answer {
             Err(UnitError::NoAnswer(late)) if !late.is_of_command() => self.reopen_buffers()?,
@@ -231,7 +233,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         if self.unit.offset(COMMAND_TAIL) != buffers.commands.tail_bytes() {
             return Err(UnitError::QueueDisturbed);
         }
-        buffers.commands.append(commands, frames);
+        buffers.commands.append(commands, frames)?;
         let (tail, is_signalled) = (buffers.commands.tail_bytes(), buffers.commands.is_signalled());
         if is_signalled {
             self.unit.write(STATUS, Status::new().with_completion_interrupt(true).into_bits());

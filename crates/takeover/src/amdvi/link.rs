@@ -13,7 +13,7 @@ use crate::amdvi::judge::Abilities;
 use crate::command::{Scope, link_of};
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
-use crate::entry::{Entry as AnyEntry, Link, Slot};
+use crate::entry::{Entry as AnyEntry, Link, Rights, Slot};
 use crate::failure::AttachError;
 use crate::found::{Context, Layout};
 use crate::unit::UnitError;
@@ -92,15 +92,34 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<Slot, AttachError> {
         let slot = self.tables.slot_of(source).ok_or(AttachError::NoEntry(source))?;
-        let device = entry::load(slot, frames);
-        // More rights would be rights to all that the old kernel mapped.
-        if self.tables.are_named_by(device) && !(device.host.read() && device.host.write()) {
-            return Err(AttachError::Restricted(source));
-        }
         if format == Format::AmdV1 {
             return Ok(slot);
         }
+        let device = entry::load(slot, frames);
+        // Its rights are those of all its PASIDs.
+        if self.rights(source, frames) != Rights::ALL {
+            return Err(AttachError::Restricted(source));
+        }
         self.tables.guest_slot(device, frames).ok_or(AttachError::NoPlace)
+    }
+
+    /// What a device's entry lets it do of what its tables allow: all, if it names none, since it blocks then.
+    pub(crate) fn rights(&self, source: SourceId, frames: &impl Frames) -> Rights {
+        let device = self.tables.slot_of(source).map(|slot| entry::load(slot, frames));
+        let device = device.filter(|device| self.tables.are_named_by(*device));
+        device.map_or(Rights::ALL, |DeviceTableEntry { host, .. }| Rights {
+            read: host.read(),
+            write: host.write(),
+        })
+    }
+
+    /// Makes the entry of a device allow all that its tables do.
+    pub(crate) fn allow_all(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<(), UnitError> {
+        let Some(slot) = self.tables.slot_of(source) else { return Ok(()) };
+        let host = entry::load(slot, frames).host.with_read(true).with_write(true);
+        slot.store(&[host.into_bits()], frames);
+        self.tables.pass_on(slot, frames)?;
+        self.forget(Scope::Device(source), frames)
     }
 
     /// Blocks the entry of a device before another takes its place. The word with V and TV comes first: what the other says must
@@ -122,7 +141,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let [host, guest, ..] = entry::blocked(found).words();
         slot.store(&[host], frames);
         Slot { word: slot.word + 1, ..slot }.store(&[guest], frames);
-        self.tables.pass_on(slot, frames);
+        self.tables.pass_on(slot, frames)?;
         self.forget(Scope::Device(source), frames)
     }
 
@@ -143,7 +162,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             }
             // A device that is blocked by tables that map nothing has no rights either: nothing of them is kept.
             entry::store(entry::linked(entry::blocked(found), link), slot, frames);
-            self.tables.pass_on(slot, frames);
+            self.tables.pass_on(slot, frames)?;
         } else if Cr3Entry::from_bits(frames.load(slot.table, slot.word)).valid() {
             return Ok(());
         } else {
@@ -165,7 +184,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 let found = entry::load(slot, frames);
                 if self.tables.are_named_by(found) {
                     entry::store(entry::linked(found, link), slot, frames);
-                    self.tables.pass_on(slot, frames);
+                    self.tables.pass_on(slot, frames)?;
                 }
             }
             Some(slot) => {
@@ -174,7 +193,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 if let Some(device) = self.tables.slot_of(context.source) {
                     let guest = entry::load(device, frames).guest.with_domain(link.id);
                     Slot { word: device.word + 1, ..device }.store(&[guest.into_bits()], frames);
-                    self.tables.pass_on(device, frames);
+                    self.tables.pass_on(device, frames)?;
                 }
             }
             None => {}

@@ -1,7 +1,7 @@
 //! The command buffer (2.4): commands in a ring, which completion waits end.
 
 use amdvi::command::{Command, CompletionWait};
-use machine::{Frames, PAGE_SIZE, PhysicalAddress, Registers};
+use machine::{Contended, Frames, PAGE_SIZE, PhysicalAddress, Registers};
 
 use crate::amdvi::ring::{Owner, Ring};
 use crate::amdvi::unit::Unit;
@@ -46,18 +46,25 @@ impl CommandBuffer {
         self.tail = place;
     }
 
-    /// Appends commands, [`BATCH`] at most, and a wait that reports when all before it are done.
-    pub(crate) fn append(&mut self, commands: impl Iterator<Item = Command>, frames: &mut impl Frames) {
+    /// Appends commands, [`BATCH`] at most, and a wait that reports when all before it are done; none if one of them cannot be written.
+    pub(crate) fn append(
+        &mut self,
+        commands: impl Iterator<Item = Command>,
+        frames: &mut impl Frames,
+    ) -> Result<(), Contended> {
         self.sequence = self.sequence.wrapping_add(1);
         let wait = CompletionWait::new().with_interrupt(self.is_signalled());
         let wait = match self.store {
             Some(store) => wait.storing(store, self.sequence),
             None => wait.without_store(),
         };
+        let mut tail = self.tail;
         for command in commands.take(BATCH).chain([wait]) {
-            self.ring.put(self.tail, command.0, frames);
-            self.tail = self.ring.after(self.tail);
+            self.ring.put(tail, command.0, frames)?;
+            tail = self.ring.after(tail);
         }
+        self.tail = tail;
+        Ok(())
     }
 
     /// Whether waits show in the status register too: where it is not sure that they store. No interrupt follows, since

@@ -8,12 +8,13 @@ use amdvi::control::{Control, DeviceTableBase, ExclusionBase};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT,
 };
-use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
+use machine::{Clock, Contended, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
 
-use crate::amdvi::command::{Buffers, CommandedUnit, with_timeout};
+use crate::amdvi::command::{Buffers, CommandedUnit};
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ledger::Told;
 use crate::own::OwnMemory;
 use crate::table::page_at;
@@ -64,7 +65,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             return self.restart_old_buffer();
         }
         let quiet = self.keep().with_completion_interrupt(false).with_event_interrupt(false);
-        self.unit.write(CONTROL, with_timeout(quiet).into_bits());
+        self.unit.write(CONTROL, self.giving_devices_up(quiet).into_bits());
         Ok(())
     }
 
@@ -87,16 +88,18 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.control(off, "CmdBufRun clear", |status| !status.command_buffer_runs())?;
         self.unit.write(COMMAND_HEAD, 0);
         self.unit.write(COMMAND_TAIL, 0);
-        let on = with_timeout(off.with_command_buffer(true).with_event_log(has_log));
+        let on = off.with_command_buffer(true).with_event_log(has_log);
+        let on = self.giving_devices_up(on);
         Ok(self.control(on, "CmdBufRun", |status| status.command_buffer_runs())?)
     }
 
     /// Makes the dead kernel's device table say what ours says; returns its base. If the memory of some of it cannot be used, nothing
-    /// changes, and there is none.
+    /// changes, and there is none. An entry that devices keep writing stays as it is, and is named.
     pub(crate) fn reuse_table(
         &mut self,
         (old, own): (&impl OldMemory, OwnMemory<'_>),
         frames: &mut impl Frames,
+        hazards: &mut Hazards,
     ) -> Option<DeviceTableBase> {
         let base = |number| self.unit.device_table(number);
         let mut tables = self.tables.segments().map(|segment| base(segment.number).table());
@@ -106,7 +109,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         drop(tables);
         self.told = Told::Tables;
         self.tables.reuse(base);
-        self.tables.slots().for_each(|(_, slot)| self.tables.pass_on(slot, frames));
+        for (source, slot) in self.tables.slots() {
+            if let Err(Contended(entry)) = self.tables.pass_on(slot, frames) {
+                let danger = Danger::EntryContended(entry);
+                hazards.note(HazardPlace::Device(source), danger, Outcome::KeptInPlace);
+            }
+        }
         Some(base(0))
     }
 }

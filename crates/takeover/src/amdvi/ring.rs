@@ -3,7 +3,7 @@
 
 use amdvi::control::BufferBase;
 use amdvi::registers::Register;
-use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range, Registers};
+use machine::{Contended, ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range, Registers};
 
 use crate::amdvi::unit::Unit;
 
@@ -69,12 +69,13 @@ impl Ring {
     }
 
     /// Writes an entry, which the unit does not read before its tail moves.
-    pub(crate) fn put(self, place: u64, entry: [u64; 2], frames: &mut impl Frames) {
+    pub(crate) fn put(self, place: u64, entry: [u64; 2], frames: &mut impl Frames) -> Result<(), Contended> {
         let (page, word) = self.at(place);
         match self.owner {
             Owner::Ours => {
                 (word..).zip(entry).for_each(|(word, value)| frames.store(page, word, value));
                 frames.publish(page, word..word + 2);
+                Ok(())
             }
             Owner::Old => frames.store_pair(page.saturating_add(word as u64 * 8), entry),
         }

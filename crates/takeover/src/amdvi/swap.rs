@@ -115,7 +115,7 @@ fn bring_into_force<R: Registers, C: Clock>(
             loaded => return loaded,
         },
     };
-    if let Some(base) = unit.reuse_table(memory, frames) {
+    if let Some(base) = unit.reuse_table(memory, frames, hazards) {
         let danger = Danger::TableInPlace { table: base.table().start, why: obstacle };
         hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
         return Ok(base);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use amdvi::control::DeviceTableBase;
 use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_BYTES, ENTRY_WORDS};
-use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Position, SourceId};
+use machine::{Contended, ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Position, SourceId};
 
 use crate::amdvi::entry;
 use crate::amdvi::tags::Tags;
@@ -130,13 +130,12 @@ impl Tables {
 
     /// Makes the dead kernel's table, if that is in force, say of memory what ours says in the slot of a device. Hardware sees all of it
     /// at once: it reads an entry in two halves of 128 bits, of which the upper one, about interrupts, stays (2.2.2).
-    pub(crate) fn pass_on(&self, slot: Slot, frames: &mut impl Frames) {
-        let Some(address) = self.in_old_table(slot) else { return };
+    pub(crate) fn pass_on(&self, slot: Slot, frames: &mut impl Frames) -> Result<(), Contended> {
+        let Some(address) = self.in_old_table(slot) else { return Ok(()) };
         let wanted = [0, 1].map(|offset| frames.load(slot.table, slot.word + offset));
         let (page, word) = (address.align_down(PAGE_SIZE), (address.get() % PAGE_SIZE / 8) as usize);
-        if wanted != [0, 1].map(|offset| frames.load(page, word + offset)) {
-            frames.store_pair(address, wanted);
-        }
+        let found = [0, 1].map(|offset| frames.load(page, word + offset));
+        if wanted == found { Ok(()) } else { frames.store_pair(address, wanted) }
     }
 
     /// All devices that the table has an entry for, ascending, each with its entry's slot.

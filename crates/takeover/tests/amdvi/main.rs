@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
 mod common;
+mod contended;
+mod guests;
 mod in_place;
 mod properties;
+mod restricted;
+mod stalling;
 mod story;

@@ -12,7 +12,7 @@ use model::scenario::{Attached, Stage};
 use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks, amdvi};
 use proptest::prelude::*;
 
-use takeover::{AttachError, Attachment, Failure, Limits, MapError, UnitError};
+use takeover::{Attachment, Failure, Limits, MapError, UnitError};
 use verdict::{Layout, Taken, Verdict};
 use vtd::registers::{CCMD, FSTS, GSTS, IQA, IQH, IQT, RTADDR};
 
@@ -87,21 +87,14 @@ impl Described {
         self
     }
 
-    /// Unit and source-id of a function by index, if there are as many. Those that the old kernel let only read, or only write, no
-    /// driver gets.
+    /// Unit and source-id of a function by index, if there are as many.
     fn function(&self, index: usize) -> Option<(usize, u16)> {
-        use amdvi::scenario::{Attached, Function};
-        let is_whole = |function: &&Function| match function.attached {
-            Attached::PassThrough(_, rights) => rights.read == rights.write,
-            _ => true,
-        };
         match self {
             Self::Vtd(scenario) => {
                 scenario.functions.get(index).map(|function| (function.unit, function.source))
             }
             Self::AmdVi(scenario) => {
-                let mut functions = scenario.functions.iter().filter(is_whole);
-                functions.nth(index).map(|function| (function.unit, function.source))
+                scenario.functions.get(index).map(|function| (function.unit, function.source))
             }
         }
     }
@@ -308,7 +301,7 @@ pub(crate) fn attach(
     let memory: Vec<Range<PhysicalAddress>> =
         (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
     machine.guard(memory.iter().map(|memory| Own { requester: sharing[0], memory: *memory }).collect());
-    let device = attached(taken.attach(SourceId(sharing[0].source), &[], frames))?;
+    let device = taken.attach(SourceId(sharing[0].source), &[], frames)?;
     let mut map = |memory: &Range<PhysicalAddress>| {
         let start = taken.map(&device, *memory, Permission::ReadWrite, &machine.old_memory(), frames)?;
         Ok(Buffer { iova: Range::new(start, start.saturating_add(memory.len())), memory: *memory })
@@ -345,31 +338,16 @@ pub(crate) fn is_guests(scenario: &Described, requester: Requester) -> bool {
 fn is_guests_of_amdvi(scenario: &amdvi::Scenario, requester: Requester) -> bool {
     use amdvi::scenario::{Attached, Stage};
     let function = scenario.functions.iter().find(|function| function.source == requester.source);
-    function.is_some_and(|function| match function.attached {
-        Attached::To(domain) => match scenario.domains[domain].stage {
-            Stage::Host => !function.processes.is_empty(),
-            Stage::Guest => false,
-            Stage::Nested(_) => true,
-        },
-        Attached::PassThrough(..) => !function.processes.is_empty(),
-        Attached::Untranslated | Attached::Aborted => false,
+    function.is_some_and(|function| match (function.attached, scenario.stage_of(function)) {
+        (Attached::Untranslated | Attached::Aborted, _) | (_, (Some(Stage::Guest), _)) => false,
+        (_, (Some(Stage::Nested(_)), _)) => true,
+        (_, (_, has_processes)) => has_processes,
     })
 }
 
 /// Converts a verdict into the result of a property test.
 pub(crate) fn holds(verdict: Verdict) -> Result<(), TestCaseError> {
     verdict.map_err(TestCaseError::fail)
-}
-
-/// Checks that a device could be attached. AMD-Vi's entries may let one only read, or only write: more rights would be rights to all that
-/// the old kernel mapped, so it is refused, and there is nothing else to check.
-pub(crate) fn attached(result: Result<Attachment, AttachError>) -> Result<Attachment, TestCaseError> {
-    match result {
-        Err(AttachError::Restricted(source)) => {
-            Err(TestCaseError::reject(format!("{source} may only read, or only write")))
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Checks that a mapping could be taken away. Where devices fault faster than the log can be emptied, nobody knows whether a device-TLB

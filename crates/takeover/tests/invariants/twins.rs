@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use crate::common::{
-    Buffer, Described, PLENTY, attached, buffer, cases, function, holds, is_guests, plausible, take_over_all,
-    unmapped, with_vtd,
+    Buffer, Described, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all, unmapped,
+    with_vtd,
 };
 use machine::{Frames, Permission, PhysicalAddress, Range, SourceId};
 use model::damage::{Damage, Harm, Victim};
@@ -82,7 +82,7 @@ impl Sharers<'_, '_> {
         let before = self.frames.available();
         let device = self.taken.attach(SourceId(self.requesters[device].source), &[], &mut self.frames);
         prop_assert!(before - self.frames.available() <= 4);
-        attached(device)
+        Ok(device?)
     }
 
     /// Takes five tables on the path at most, and one beside the last.

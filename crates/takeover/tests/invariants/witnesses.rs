@@ -3,7 +3,7 @@
 //! The ports between takeover and machine do one thing wrong.
 
 use crate::common::{PLENTY, take_over};
-use machine::{Frames, Level, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
+use machine::{Contended, Frames, Level, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
@@ -138,10 +138,8 @@ impl<T: Tamper> Frames for TamperedFrames<T> {
         self.inner.reuse(old, memory)
     }
 
-    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
-        if self.tamper.stores_pairs() {
-            self.inner.store_pair(address, words);
-        }
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) -> Result<(), Contended> {
+        if self.tamper.stores_pairs() { self.inner.store_pair(address, words) } else { Ok(()) }
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: Range<usize>) {

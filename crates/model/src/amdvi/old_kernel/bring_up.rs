@@ -2,11 +2,14 @@
 
 use super::OldKernel;
 use crate::amdvi::scenario::{
-    ExcludedDevices, Exclusion, Lock, OldCommands, OldLog, Power, Stage, UnitScenario,
+    Cr3Addresses, ExcludedDevices, Exclusion, GuestTables, Lock, OldCommands, OldLog, Power, Stage,
+    UnitScenario,
 };
 use crate::amdvi::unit::AmdViUnit;
 use amdvi::command::{COMMAND_BYTES, Command, CompletionWait, PagesInvalidation};
-use amdvi::control::{BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::control::{
+    BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit, InvalidationTimeout,
+};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_TAIL, CONTROL, DEVICE_TABLE, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT, GA_LOG,
     GA_LOG_TAIL_ADDRESS, PPR_LOG, device_table_segment,
@@ -17,8 +20,6 @@ use machine::{PhysicalAddress, SourceId};
 /// Linux's buffers have 512 entries, which fill two pages.
 const LENGTH: u8 = 9;
 const BUFFER_PAGES: u64 = 2;
-/// InvTimeOut of Linux: one second.
-const TIME_OUT: u8 = 4;
 /// A command that no unit executes.
 const ILLEGAL: Command = Command([0xF << 60, 0]);
 
@@ -40,7 +41,8 @@ impl OldKernel<'_> {
         let mut buffer = self.set_buffers(&mut unit);
         set_exclusion(&mut unit, description, &buffer);
         // Linux nests guest tables where the host tables translate all their addresses.
-        let nests = self.scenario.domains.iter().any(|domain| matches!(domain.stage, Stage::Nested(_)));
+        let nests = description.cr3_addresses == Cr3Addresses::Guests
+            && self.scenario.domains.iter().any(|domain| matches!(domain.stage, Stage::Nested(_)));
         unit.write64(CONTROL.offset, control(description).with_guest_cr3_address(nests).into_bits());
         self.let_finish(&mut unit);
         for function in self.scenario.functions_of(index) {
@@ -150,13 +152,13 @@ fn control(unit: &UnitScenario) -> Control {
         .with_ht_tunnel(true)
         .with_event_log(unit.events != OldLog::Off)
         .with_event_interrupt(unit.events != OldLog::Off)
-        .with_invalidation_timeout(TIME_OUT)
+        .with_invalidation_timeout(InvalidationTimeout(unit.time_out))
         .with_coherent(true)
         .with_command_buffer(unit.commands != OldCommands::Off)
         .with_ppr(logs && feature.ppr())
         .with_ppr_log(logs && feature.ppr())
         .with_ppr_interrupt(logs && feature.ppr())
-        .with_guest_translation(feature.gt())
+        .with_guest_translation(feature.gt() && unit.guest_tables == GuestTables::Used)
         .with_ga(feature.ga())
         .with_ga_log(logs && feature.ga())
         .with_ga_interrupt(logs && feature.ga())

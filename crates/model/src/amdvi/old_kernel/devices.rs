@@ -2,7 +2,7 @@
 
 use super::OldKernel;
 use crate::amdvi::scenario::{
-    Attached, Excluded, Function, Interrupts, Others, Stage, TablePlace, UnitScenario,
+    Attached, Cr3Addresses, Excluded, Function, Interrupts, Others, Stage, TablePlace, UnitScenario,
 };
 use amdvi::device_table::{
     Cr3Entry, DeviceTableEntry, ENTRY_BYTES, GuestPagingMode, GuestTables, HostTables, InterruptControl,
@@ -27,6 +27,8 @@ impl OldKernel<'_> {
                 Stage::Nested(host) => Some(host),
                 Stage::Host | Stage::Guest => None,
             };
+            let addresses = self.scenario.units[function.unit].cr3_addresses;
+            let host = host.filter(|_| addresses == Cr3Addresses::Guests);
             let top = self.cr3_table(host);
             for (pasid, domain) in roots {
                 self.write_root(top, host, pasid, (cr3_levels(function), domain));

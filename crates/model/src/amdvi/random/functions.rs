@@ -1,7 +1,9 @@
 //! Makes random functions: their domains, and the addresses of their DMA.
 
 use super::domains::IDS;
-use crate::amdvi::scenario::{Attached, DeviceTlb, Domain, Excluded, Function, Process, Stage, UnitScenario};
+use crate::amdvi::scenario::{
+    Attached, DeviceTlb, Domain, Excluded, Function, GuestTables, Process, Stage, UnitScenario,
+};
 use crate::amdvi::walk::HYPERTRANSPORT;
 use crate::reached::Rights;
 use crate::shapes::{CAPTURE, PASS_THROUGH, Size, inside, one_in, pick};
@@ -23,7 +25,7 @@ pub(super) fn functions(
         let unit = rng.usize(..units.len());
         let source = source(rng, &units[unit]);
         let attached = attached(rng, &units[unit], domains);
-        let works_at = works_at(rng, attached, domains);
+        let works_at = works_at(rng, heeded(attached, &units[unit], domains), domains);
         let processes = processes(rng, &units[unit], attached, domains);
         // Cached translations are tagged by domain-id and PASID: those of a function's own processes need an id of its own.
         let id = (!processes.is_empty()).then_some(IDS + number as u16);
@@ -59,6 +61,17 @@ fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Attached 
         (2, _) => Attached::Aborted,
         (3, _) => Attached::Untranslated,
         (_, Some(domain)) => Attached::To(domain),
+    }
+}
+
+/// What becomes of requests without PASID where the unit uses no guest tables: they pass, or go through host tables alone.
+fn heeded(attached: Attached, unit: &UnitScenario, domains: &[Domain]) -> Attached {
+    let Attached::To(domain) = attached else { return attached };
+    match domains[domain].stage {
+        _ if unit.guest_tables == GuestTables::Used => attached,
+        Stage::Host => attached,
+        Stage::Nested(host) => Attached::To(host),
+        Stage::Guest => Attached::PassThrough(domains[domain].id, Rights::ALL),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Makes random remapping units: their features, and the state that the old kernel left them in.
 
 use crate::amdvi::scenario::{
-    ExcludedDevices, Exclusion, Interrupts, OldCommands, OldLog, Others, UnitScenario, Writes,
+    Cr3Addresses, ExcludedDevices, Exclusion, GuestTables, Interrupts, OldCommands, OldLog, Others,
+    UnitScenario, Writes,
 };
 use crate::amdvi::walk::Traits;
 use crate::habits::{Chore, Habit, Habits};
@@ -32,6 +33,8 @@ fn unit(rng: &mut Rng, host_address_bits: u32) -> UnitScenario {
         logs: if one_in(rng, 3) { OldLog::Running } else { OldLog::Off },
         exclusion: exclusion(rng),
         writes: if rng.bool() { Writes::Whole } else { Writes::Halves },
+        guest_tables: if one_in(rng, 6) { GuestTables::Ignored } else { GuestTables::Used },
+        cr3_addresses: if rng.bool() { Cr3Addresses::Guests } else { Cr3Addresses::Physical },
         interrupts: if one_in(rng, 4) { Interrupts::Passed } else { Interrupts::Remapped },
         ..UnitScenario::default()
     }

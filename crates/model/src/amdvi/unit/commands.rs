@@ -20,8 +20,8 @@ use amdvi::event::{EventCode, EventLow};
 use amdvi::registers::{COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL};
 use machine::{PhysicalAddress, Range, SourceId};
 
-/// After how many steps a unit gives a device up that stalls.
-const LATE: u32 = 3000;
+/// Steps of a millisecond: between two readings of the clock, software reads a few registers.
+const MILLISECOND: u32 = 3;
 /// The most commands that are fetched at once.
 const BURST: u32 = 16;
 
@@ -215,8 +215,8 @@ impl AmdViUnit {
         }
     }
 
-    /// How long a request takes from now. A device that stalls is given up late; without InvTimeOut, one that does not answer never
-    /// is.
+    /// How long a request takes from now. A device that stalls is given up late, when InvTimeOut says; without that, one that does not
+    /// answer never is.
     fn duration(&mut self, request: Request) -> Countdown {
         let Request::InDevice(requester, span) = request else {
             return self.countdown(Chore::FinishDescriptor);
@@ -226,11 +226,17 @@ impl AmdViUnit {
             return self.countdown(Chore::FinishDescriptor);
         }
         self.forget_in_device(requester, |page| span.meets(page.iova, page.shift));
-        match manner {
-            _ if self.control().invalidation_timeout() == 0 => Countdown(None),
-            DeviceTlb::Stalls => Countdown(Some(LATE)),
+        match (manner, self.time_out()) {
+            (_, None) => Countdown(None),
+            (DeviceTlb::Stalls, late) => Countdown(late),
             _ => self.countdown(Chore::FinishDescriptor),
         }
+    }
+
+    /// After how many steps the unit gives a device up (InvTimeOut); `None` if never. The code 7 is reserved: here it is the longest.
+    fn time_out(&self) -> Option<u32> {
+        let code = self.control().invalidation_timeout().0;
+        Some(MILLISECOND * 10_u32.pow(u32::from(code).checked_sub(1)?))
     }
 
     /// Stores what a completion wait says; reports a misuse if the capture kernel's buffer has the unit write to memory that is

@@ -34,7 +34,7 @@ impl AmdViUnit {
             return answer;
         }
         let context = self.walker(memory).context_of(entry, access.pasid)?;
-        self.translate(memory, context, access)
+        self.translate(memory, (entry, context), access)
     }
 
     /// The entry of a device. Those that are not valid are cached too.
@@ -64,7 +64,12 @@ impl AmdViUnit {
         Some(answer)
     }
 
-    fn translate(&mut self, memory: &mut Memory, context: Context, access: Access) -> Result<Answer, Abort> {
+    fn translate(
+        &mut self,
+        memory: &mut Memory,
+        (entry, context): (DeviceTableEntry, Context),
+        access: Access,
+    ) -> Result<Answer, Abort> {
         let mut trail = Trail::default();
         let Some(page) = self.page(memory, context, access, &mut trail) else {
             return context.pass(access);
@@ -74,6 +79,7 @@ impl AmdViUnit {
         trail.check(access.direction)?;
         trail.note(memory, access.direction);
         if context.device_tlb {
+            let page = self.walker(memory).told(entry, access, page);
             self.device_tlbs.keep(access.requester(), page, &mut self.rng);
         }
         Ok(answer)

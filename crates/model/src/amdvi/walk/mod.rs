@@ -22,7 +22,7 @@ use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
 use amdvi::event::EventCode;
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
-use machine::{IoAddress, PhysicalAddress};
+use machine::{IoAddress, PAGE_SHIFT, PhysicalAddress, Range};
 use std::collections::BTreeSet;
 
 pub(crate) use device::{Bases, ExcludedFor, Reports};
@@ -221,6 +221,31 @@ impl Walker<'_> {
         }
     }
 
+    /// What a device that asks for a translation is told of a page (ATS): all of it, or one small page where some of it is
+    /// [set apart](Self::set_apart), so that the device gets no more than what its other requests get.
+    pub(crate) fn told(&self, entry: DeviceTableEntry, access: Access, page: Page) -> Page {
+        let reaches = |range: Range<IoAddress>| {
+            Range::sized(page.iova, 1 << page.shift).is_none_or(|page| page.overlaps(range))
+        };
+        if access.pasid.is_some() || !self.ranges_set_apart(entry).into_iter().any(reaches) {
+            return page;
+        }
+        Page {
+            noted: page.noted,
+            ..Page::around(access.iova, page.place(access.iova), PAGE_SHIFT, page.rights)
+        }
+    }
+
+    fn ranges_set_apart(&self, entry: DeviceTableEntry) -> [Range<IoAddress>; 3] {
+        let Range { start, end } = self.bases.exclusion;
+        let excluded = Range::from(start.get()..end.get());
+        [
+            machine::INTERRUPT_WINDOW,
+            if self.traits.feature2.ht_range_ignore() { Range::default() } else { HYPERTRANSPORT },
+            if self.is_excluded(entry, excluded.start) { excluded } else { Range::default() },
+        ]
+    }
+
     fn is_special(&self, iova: IoAddress) -> bool {
         !self.traits.feature2.ht_range_ignore() && HYPERTRANSPORT.contains(iova)
     }
@@ -236,10 +261,7 @@ impl Walker<'_> {
             Translation::Untranslated => None,
             Translation::Host(host) => Some(self.host_page(host, host.root, iova, trail)),
             Translation::Guest(guest, host) => {
-                let mut through = |address: IoAddress, trail: &mut Trail| match host {
-                    None => Ok(Page::identity(address)),
-                    Some(host) => self.host_page(host, host.root, address, trail),
-                };
+                let mut through = self.through(host);
                 Some(
                     self.guest_root(guest, &mut through)
                         .and_then(|root| self.guest_page(guest, root, iova, &mut through, trail)),
@@ -261,7 +283,9 @@ impl Walker<'_> {
             Translation::Untranslated => [None, None],
             Translation::Host(host) => [None, Some(place(host.root))],
             Translation::Guest(guest, host) => {
-                [Some((guest.cr3_table, guest.top)), host.map(|host| place(host.root))]
+                let mut through = self.through(host);
+                let own = self.guest_root(guest, &mut through).ok()?;
+                [Some(place(own)), host.map(|host| place(host.root))]
             }
         };
         Some((context.domain, roots, context.rights))

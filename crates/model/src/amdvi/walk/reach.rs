@@ -74,7 +74,10 @@ impl Walker<'_> {
     }
 
     /// Translates a guest's physical addresses.
-    fn through(&self, host: Option<Host>) -> impl FnMut(IoAddress, &mut Trail) -> Result<Page, Abort> + '_ {
+    pub(super) fn through(
+        &self,
+        host: Option<Host>,
+    ) -> impl FnMut(IoAddress, &mut Trail) -> Result<Page, Abort> + '_ {
         move |address, trail| match host {
             None => Ok(Page::identity(address)),
             Some(host) => self.host_page(host, host.root, address, trail),

@@ -16,11 +16,21 @@ const LEVELS: u8 = 3;
 /// Bits of a PASID that one level translates.
 const STRIDE: u32 = ENTRIES.ilog2();
 
+/// Whose page tables the entries of a CR3 table name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// The old kernel's: nothing else translates their addresses.
+    Kernels,
+    /// A guest's: host tables translate their addresses, and confine them.
+    Guests,
+}
+
 /// A CR3 table that is being copied.
 #[derive(Clone, Copy)]
 struct Place {
     source: SourceId,
     device: DeviceTableEntry,
+    named: Named,
     /// Levels of tables below.
     below: u8,
     /// The first PASID.
@@ -41,7 +51,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             return self.lose(source, slot, Danger::ReservedBits);
         }
         let contexts = self.roll.contexts.len();
-        match self.copy_cr3(device.cr3_table(), Place { source, device, below, pasid: 0 })? {
+        let place = Place { source, device, named: Named::Kernels, below, pasid: 0 };
+        match self.copy_cr3(device.cr3_table(), place)? {
             Ok(table) => {
                 entry::fill(device.with_cr3_table(table), slot, self.roll.frames);
                 Ok(())
@@ -49,6 +60,40 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             Err(danger) => {
                 self.roll.contexts.truncate(contexts);
                 self.lose(source, slot, danger)
+            }
+        }
+    }
+
+    /// The entry of a device with a CR3 table of our own, where its guest tables are nested and the CR3 table's address is physical
+    /// (GCR3TRPMode is clear): the host made that table, and hardware reads it past the host tables. `None` if the device is
+    /// blocked.
+    ///
+    /// A CR3 table that is in no memory, or in ours, is named no more: what goes through it is blocked, as it was. Without frames for a
+    /// copy, the old one stays in use.
+    pub(super) fn with_own_cr3(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        device: DeviceTableEntry,
+    ) -> Result<Option<DeviceTableEntry>, OutOfMemory> {
+        let below = device.host.cr3_levels();
+        if !Entry::Device(device).is_nested() || self.control.guest_cr3_address() || below >= LEVELS {
+            return Ok(Some(device));
+        }
+        let place = Place { source, device, named: Named::Guests, below, pasid: 0 };
+        let at = HazardPlace::Device(source);
+        match self.copy_cr3(device.cr3_table(), place)? {
+            Ok(table) => Ok(Some(device.with_cr3_table(table))),
+            Err(danger @ Danger::OverBudget) => {
+                self.roll.hazards.note(at, danger, Outcome::KeptInPlace);
+                Ok(Some(device))
+            }
+            Err(danger) if device.host.guest_without_pasid() => {
+                self.lose(source, slot, danger).map(|()| None)
+            }
+            Err(danger) => {
+                self.roll.hazards.note(at, danger, Outcome::Blocked);
+                Ok(Some(entry::without_guest(device)))
             }
         }
     }
@@ -87,6 +132,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             return Ok(self.cut(place.source, Danger::ReservedBits));
         }
         let Some(below) = place.below.checked_sub(1) else {
+            if place.named == Named::Guests {
+                return Ok(old);
+            }
             let entry = AnyEntry::AmdVi(Entry::Guest { device: place.device, cr3 });
             let of_pasid = Some(pasid).filter(|pasid| *pasid != 0);
             let context = Context {

@@ -3,6 +3,7 @@
 
 mod guest;
 
+use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, SourceId};
 
@@ -32,7 +33,8 @@ pub(crate) fn take<R: Registers, C, M: OldMemory, F: Frames>(
     let abilities = Abilities::of(unit);
     let known = known(resources.surroundings)?;
     let roll = Roll::new(resources, Abilities::ARCHITECTURE, DOMAINS)?;
-    let mut taker = Taker { roll, abilities, tables: Tables::default(), known, has_unlisted: false };
+    let (tables, control) = (Tables::default(), unit.control());
+    let mut taker = Taker { roll, abilities, control, tables, known, has_unlisted: false };
     taker.check_exclusion(unit);
     taker.copy_device_table(unit)?;
     taker.visit_device_table()?;
@@ -52,6 +54,8 @@ fn known(surroundings: &Surroundings<'_>) -> Result<Sources, OutOfMemory> {
 struct Taker<'a, M, F> {
     roll: Roll<'a, M, F>,
     abilities: Abilities,
+    /// What decides how the unit reads entries.
+    control: Control,
     tables: Tables,
     known: Sources,
     /// Whether there are devices of which nothing is known, and in whose entries nothing is valid.
@@ -138,7 +142,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     fn visit(&mut self, source: SourceId, slot: Slot) -> Result<(), OutOfMemory> {
-        let found = self.entry(slot);
+        let found = self.heeded(slot);
         match says(found) {
             Says::NotValid if !self.known.contains(source) => {
                 self.has_unlisted = true;
@@ -147,18 +151,26 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             Says::Host | Says::Guest if found.reserved_bits()[..entry::MEMORY_WORDS] != [0; 2] => {
                 self.lose(source, slot, Danger::ReservedBits)
             }
-            Says::NotValid | Says::Host => self.list(Context {
-                source,
-                pasid: None,
-                entry: AnyEntry::AmdVi(Entry::Device(found)),
-                domain: None,
-                tag: 0,
-                slot: Some(slot),
-            }),
+            Says::NotValid | Says::Host => {
+                let Some(device) = self.with_own_cr3(source, slot, found)? else { return Ok(()) };
+                let entry = AnyEntry::AmdVi(Entry::Device(device));
+                self.list(Context { source, pasid: None, entry, domain: None, tag: 0, slot: Some(slot) })
+            }
             Says::Guest => self.visit_guest(source, slot, found),
             // It is given the tables that map nothing when all ids are known.
             Says::Blocks => Ok(()),
         }
+    }
+
+    /// The entry as far as the unit heeds it: without guest tables where it does not use them (GTEn), and then our copy has none either.
+    fn heeded(&mut self, slot: Slot) -> DeviceTableEntry {
+        let found = self.entry(slot);
+        if self.control.guest_translation() || !found.host.valid() {
+            return found;
+        }
+        let heeded = entry::without_guest(found);
+        entry::fill(heeded, slot, self.roll.frames);
+        heeded
     }
 
     fn entry(&self, slot: Slot) -> DeviceTableEntry {

@@ -147,14 +147,15 @@ proptest! {
                 (context.source.0, context.pasid) == (function.source, None)
             });
             let found = own.map(|context| context.outcome);
-            let guests = !function.processes.is_empty();
+            let (stage, guests) = scenario.stage_of(function);
             let expected = match function.attached {
                 Attached::Untranslated => Some(Outcome::Fenced),
                 Attached::PassThrough(_, rights) if rights.read || rights.write => Some(Outcome::Fenced),
-                Attached::To(domain) => Some(match scenario.domains[domain].stage {
-                    Stage::Host if guests => Outcome::KeptInPlace,
-                    Stage::Host | Stage::Guest => Outcome::Duplicated,
-                    Stage::Nested(_) => Outcome::KeptInPlace,
+                Attached::To(_) => Some(match stage {
+                    Some(Stage::Host) if guests => Outcome::KeptInPlace,
+                    Some(Stage::Host | Stage::Guest) => Outcome::Duplicated,
+                    Some(Stage::Nested(_)) => Outcome::KeptInPlace,
+                    None => Outcome::Fenced,
                 }),
                 Attached::PassThrough(..) | Attached::Aborted => None,
             };

@@ -4,7 +4,7 @@ use crate::common::{PLENTY, take_over};
 use crate::witnesses::{ForgetfulMemory, Tamper, take_over_with_frames, take_over_with_writes};
 use machine::Level;
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, DeviceTlb, TablePlace};
+use model::amdvi::scenario::{Attached, DeviceTlb, OldCommands, TablePlace};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::{Access, Answer, Direction, MemoryKind, Requester, Rights};
@@ -200,6 +200,7 @@ fn waiting_too_long_is_found_out() {
         // A large table may take its time.
         (scenario.units[0].table_pages, scenario.units[0].segments) = (1, 0);
         scenario.units[0].habits.clone_from(&stuck);
+        scenario.units[0].commands = OldCommands::Idle;
         let machine = scenario.machine();
         let _ = take_over(&machine, &mut machine.frames(PLENTY), &machine.clock(), &patient);
         assert!(bounded::check(&machine, 0, PLENTY).is_err());
