@@ -13,6 +13,7 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
 use crate::found::Context;
+use crate::hazard::Hazards;
 use crate::identity::IdentityMap;
 use crate::ids::DomainIds;
 use crate::own::OwnMemory;
@@ -20,7 +21,7 @@ use crate::patience::Patience;
 use crate::report::Report;
 use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
-use machine::growth::{OutOfMemory, collected};
+use machine::growth::{OutOfMemory, collected, push};
 
 /// A device whose domain can be given mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,32 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             keep.reserve_in(&mut domain.space);
         }
         Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report }
+    }
+
+    /// Whether a unit was found with the tables that those of this takeover replaced.
+    pub(crate) fn replaced_tables_of(&self, unit: &Commanded<'c, R, C>) -> bool {
+        self.unit.replaced_tables_of(unit)
+    }
+
+    /// The unit that was taken over.
+    pub(crate) fn unit(&self) -> &Commanded<'c, R, C> {
+        &self.unit
+    }
+
+    /// What this takeover made, for another unit that uses the same tables. Whatever is changed for a device of either stays out of the
+    /// other's sight: no device is behind both, and none writes to page tables that it shares.
+    pub(crate) fn lend(&self, limits: &Limits) -> Result<Duplicate, OutOfMemory> {
+        let mut domains = Vec::new();
+        self.domains.iter().try_for_each(|domain| push(&mut domains, domain.lent()?))?;
+        Ok(Duplicate {
+            contexts: collected(self.contexts.iter().copied())?,
+            domains,
+            hazards: Hazards::new(limits.hazards),
+            of_unlisted: self.of_unlisted,
+            ids: self.ids.lent()?,
+            unknown: self.unknown.lent()?,
+            maps: Vec::new(),
+        })
     }
 
     /// What the takeover found, and what became of each part.

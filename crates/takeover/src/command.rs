@@ -132,6 +132,22 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         }
     }
 
+    /// Whether a unit was found with the tables that those of this one replaced: units of AMD-Vi may share a device table.
+    pub(crate) fn replaced_tables_of(&self, unit: &Self) -> bool {
+        match (self, unit) {
+            (Self::AmdVi(commanded), Self::AmdVi(other)) => commanded.has_table_of(other),
+            _ => false,
+        }
+    }
+
+    /// Gives the unit the tables that replaced its own already, for another unit.
+    pub(crate) fn share_tables(&mut self, other: &Self) -> Result<(), Reason> {
+        match (self, other) {
+            (Self::AmdVi(commanded), Self::AmdVi(other)) => commanded.share_tables(other),
+            _ => Err(Reason::OtherModes),
+        }
+    }
+
     /// How many of the unit's tables above the page tables were copied.
     pub(crate) fn tables(&self) -> u64 {
         either!(self, unit => unit.tables.count())

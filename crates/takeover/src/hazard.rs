@@ -157,6 +157,12 @@ pub enum Obstacle {
         /// Where ours is.
         new: PhysicalAddress,
     },
+    /// There are not enough frames side by side for another.
+    #[error("no {pages} frames side by side are left for another")]
+    NoRun {
+        /// How many it takes.
+        pages: usize,
+    },
 }
 
 /// Where a hazard was.

@@ -186,8 +186,11 @@ pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
 pub use unit::{NoAnswer, RegisterValue, Unit, UnitError};
 
+use alloc::vec::Vec;
+
 use attach::{Keep, Replaced};
-use command::Commanded;
+use command::{Commanded, Swapped};
+use duplicate::Duplicate;
 use failure::InForce;
 use ledger::Ledger;
 use machine::growth::OutOfMemory;
@@ -206,10 +209,35 @@ pub fn take_over<'c, R: Registers, C: Clock>(
     surroundings: &Surroundings<'_>,
     limits: &Limits,
 ) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
+    take_over_after(unit, [], old, frames, surroundings, limits)
+}
+
+/// The same, where units `before` have been taken over, none of whose devices was attached yet.
+///
+/// Units of AMD-Vi may have one device table: Linux makes one for each PCI segment. Then the first of them that is taken over lists and
+/// copies what all devices use, and those after it share what it made; a device is attached to the unit that it is behind.
+#[expect(clippy::result_large_err, reason = "a box takes memory, and that may be what is missing")]
+pub fn take_over_after<'c, 'b, R: Registers + 'b, C: Clock + 'b>(
+    unit: Unit<'c, R, C>,
+    before: impl IntoIterator<Item = &'b Takeover<'c, R, C>>,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+    limits: &Limits,
+) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>>
+where
+    'c: 'b,
+{
     let mut unit = Commanded::new(unit, limits);
     let surroundings = &surroundings.as_wide_as_memory();
     let mut ledger = Ledger::new(frames);
-    match replace_tables(&mut unit, Resources { old, frames: &mut ledger, surroundings, limits }) {
+    let owner = before.into_iter().find(|taken| taken.replaced_tables_of(&unit));
+    let resources = Resources { old, frames: &mut ledger, surroundings, limits };
+    let replaced = match owner {
+        Some(owner) => share_tables(&mut unit, owner, resources),
+        None => replace_tables(&mut unit, resources),
+    };
+    match replaced {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
         Err(failure) => {
             ledger.give_back(unit.told());
@@ -228,15 +256,40 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
     let census = unit.take_census(&mut resources)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
-    let Resources { old, frames, surroundings, .. } = resources;
-    unit.link_all(&copy, frames);
+    unit.link_all(&copy, resources.frames);
+    let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
+    let report = Report::new(swapped, unit.tables(), &mut copy);
+    let report = report.map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
+    Ok(Replaced { copy, device_tlbs, keep, report })
+}
+
+/// Makes the unit translate with the tables that replaced its own already, for the unit of another takeover.
+fn share_tables<'c, R: Registers, C: Clock, M: OldMemory, F: Frames>(
+    unit: &mut Commanded<'c, R, C>,
+    owner: &Takeover<'c, R, C>,
+    resources: Resources<'_, M, F>,
+) -> Result<Replaced, Failure> {
+    let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
+    unit.take_queue(resources.frames)?;
+    unit.share_tables(owner.unit())?;
+    let mut copy = owner.lend(resources.limits)?;
+    let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
+    let report = Report::of_sharing(swapped, core::mem::take(&mut copy.hazards));
+    Ok(Replaced { copy, device_tlbs, keep, report })
+}
+
+/// Has the unit use the tables of ours, and all caches forget what they hold of the old kernel's. Returns which device-TLBs confirmed.
+fn bring_into_force<R: Registers, C: Clock, M: OldMemory, F: Frames>(
+    unit: &mut Commanded<'_, R, C>,
+    copy: &mut Duplicate,
+    Resources { old, frames, surroundings, .. }: Resources<'_, M, F>,
+) -> Result<(Swapped, Vec<DeviceTlb>), Failure> {
     let swapped = unit.swap((old, surroundings), frames, &mut copy.hazards)?;
     let without_memory = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
-    let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
+    let device_tlbs = device_tlb::forget_all(unit, copy, surroundings.device_tlbs, frames);
     let device_tlbs = device_tlbs.map_err(without_memory)?;
     unit.note_disturbances(&mut copy.hazards);
-    let report = Report::new(swapped, unit.tables(), &mut copy).map_err(without_memory)?;
-    Ok(Replaced { copy, device_tlbs, keep, report })
+    Ok((swapped, device_tlbs))
 }
 
 /// The example in README.md, which is compiled too.

@@ -76,7 +76,7 @@ impl<'a> Surroundings<'a> {
 pub struct DeviceTlb {
     /// The device.
     pub source: SourceId,
-    /// Whether the device may keep translations: its ATS capability is there and enabled.
+    /// Whether the device may keep translations of this unit: its ATS capability is there and enabled, and it is behind this unit.
     pub enabled: bool,
     /// The physical function of the device: itself, unless it is a virtual function.
     pub physical: SourceId,
@@ -115,8 +115,15 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same limits, where so many units after this one will share its tables: it leaves frames for their queues.
+    #[must_use]
+    pub fn sparing(self, units: usize) -> Self {
+        let queues = units.saturating_mul(crate::amdvi::command::QUEUE_FRAMES);
+        Self { spare_frames: self.spare_frames.saturating_add(queues), ..self }
+    }
+
     /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in
-    /// all. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
+    /// all that have tables of their own. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
     #[must_use]
     pub fn among(self, frames: usize, units: usize) -> Self {
         let others = units.saturating_sub(1);

@@ -1,10 +1,11 @@
 //! What the dead kernel made and the unit goes on using, because it does not take another: command buffer, event log and device table
-//! where secure nested paging has locked the registers that name them (2.12), or the table alone where its base cannot move in one step.
+//! where secure nested paging has locked the registers that name them (2.12), or the table alone where its base cannot move in one step or
+//! no frames are left side by side for another.
 //!
 //! All of it is in memory that devices may still write to. A buffer is used from its tail on, and a device table is changed entry by
 //! entry ([`Tables::pass_on`](crate::amdvi::tables::Tables::pass_on)); our copy of the table stays what is believed.
 
-use amdvi::control::{Control, DeviceTableBase, ExclusionBase};
+use amdvi::control::{Control, ExclusionBase};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT,
 };
@@ -14,6 +15,7 @@ use crate::amdvi::command::{Buffers, CommandedUnit, with_timeout};
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
+use crate::hazard::Obstacle;
 use crate::ledger::Told;
 use crate::own::OwnMemory;
 use crate::table::page_at;
@@ -91,23 +93,22 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         Ok(self.control(on, "CmdBufRun", |status| status.command_buffer_runs())?)
     }
 
-    /// Makes the dead kernel's device table say what ours says; returns its base. If the memory of some of it cannot be used, nothing
-    /// changes, and there is none.
+    /// Makes the dead kernel's device table say what ours says; returns whether it does. If the memory of some of it cannot be used,
+    /// nothing changes.
     pub(crate) fn reuse_table(
         &mut self,
+        why: Obstacle,
         (old, own): (&impl OldMemory, OwnMemory<'_>),
         frames: &mut impl Frames,
-    ) -> Option<DeviceTableBase> {
-        let base = |number| self.unit.device_table(number);
-        let mut tables = self.tables.segments().map(|segment| base(segment.number).table());
-        if !tables.all(|table| is_usable(table, (old, own), frames)) {
-            return None;
+    ) -> bool {
+        let mut segments = self.tables.segments().iter();
+        if !segments.all(|segment| is_usable(segment.found.table(), (old, own), frames)) {
+            return false;
         }
-        drop(tables);
         self.told = Told::Tables;
-        self.tables.reuse(base);
-        self.tables.slots().for_each(|(_, slot)| self.tables.pass_on(slot, frames));
-        Some(base(0))
+        self.tables.stay_in_place(why);
+        self.tables.slots().for_each(|(source, _)| self.tables.pass_on(source, frames));
+        true
     }
 }
 

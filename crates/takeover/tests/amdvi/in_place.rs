@@ -22,7 +22,7 @@ use crate::story::{DISK, DOMAIN, FEATURES, IOVA, PAGE, dangers, reach, with};
 const SNP: u64 = 1 << 63;
 
 /// A unit whose registers are locked, as secure nested paging does it.
-fn locked() -> Scenario {
+pub(crate) fn locked() -> Scenario {
     with(|unit| {
         unit.lock = Lock::Locked;
         unit.traits.feature = (FEATURES | SNP).into();
@@ -30,7 +30,7 @@ fn locked() -> Scenario {
 }
 
 /// A unit that takes its base in two halves, and whose device table is above 4 GiB. Ours is not.
-fn halved() -> Scenario {
+pub(crate) fn halved() -> Scenario {
     let scenario = with(|unit| (unit.writes, unit.table_place) = (Writes::Halves, TablePlace::High));
     with_high_memory(scenario)
 }
@@ -41,7 +41,7 @@ fn with_high_memory(mut scenario: Scenario) -> Scenario {
 }
 
 /// The memory that the dead kernel's device table is in.
-fn table(machine: &Machine) -> Range<PhysicalAddress> {
+pub(crate) fn table(machine: &Machine) -> Range<PhysicalAddress> {
     let start = machine.root(0);
     Range::new(start, start.saturating_add(machine.device_entries(0) as u64 * 32))
 }
@@ -53,7 +53,7 @@ fn commands(machine: &Machine) -> Range<PhysicalAddress> {
 }
 
 /// Whatever is not about logs, which stay where they are.
-fn violations(machine: &Machine) -> Vec<Violation> {
+pub(crate) fn violations(machine: &Machine) -> Vec<Violation> {
     let is_of_log = |violation: &Violation| matches!(violation, Violation::Logged { .. });
     machine.violations().into_iter().filter(|violation| !is_of_log(violation)).collect()
 }
@@ -316,7 +316,7 @@ fn without_a_way_to_write_old_memory_a_base_moves_all_the_same() {
 }
 
 /// Frames that are nothing but our own.
-struct OwnOnly(OwnFrames);
+pub(crate) struct OwnOnly(pub(crate) OwnFrames);
 
 impl Frames for OwnOnly {
     fn allocate(&mut self) -> Option<PhysicalAddress> {

@@ -5,4 +5,5 @@
 mod common;
 mod in_place;
 mod properties;
+mod scarce;
 mod story;
