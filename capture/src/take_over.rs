@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
 use machine::{Frames, OutOfMemory, PAGE_SIZE};
-use takeover::{DeviceTlb, IdentityMap, Limits, Patience, Takeover};
+use takeover::{DeviceTlb, Limits, Patience};
 
 use crate::acpi::{AcpiError, Tables};
 use crate::discover::Machine;
@@ -20,7 +20,7 @@ use crate::units::{self, Doubt, Serves};
 use handoff::{Areas, Share};
 
 use find::FoundUnit;
-use neighbourhood::Neighbourhood;
+use neighbourhood::{Legacy, Neighbourhood};
 
 /// Why no unit is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,13 +86,13 @@ fn all_units(
         let (tables, sharing) = tables_of(serves.get(index..).unwrap_or_default(), listing);
         let limits = Limits::default().sparing(sharing).among(frames.available(), tables);
         let limits = Limits { patience, ..limits };
-        let maps = identity_maps(&units)?;
+        let legacy = Legacy::of(&units)?;
         let device_tlbs = device_tlbs(machine, (&listed, index), &serves)?;
         let step = Step {
             limits,
             neighbourhood: &neighbourhood,
             listing,
-            maps: &maps,
+            legacy: &legacy,
             before: &units,
             device_tlbs: &device_tlbs,
         };
@@ -116,12 +116,6 @@ fn tables_of(units: &[Serves], listing: &Listing<'_>) -> (usize, usize) {
         Listing::Ivrs(_) => (0..units.len()).filter(|at| shares(*at)).count(),
     };
     (units.len() - sharing, sharing)
-}
-
-/// The maps that were made in place of pass-through so far: units of the same format share them.
-fn identity_maps(units: &[RemappingUnit]) -> Result<Vec<IdentityMap>, OutOfMemory> {
-    let taken = units.iter().filter_map(RemappingUnit::taken_over);
-    collected(taken.flat_map(Takeover::identity_maps).copied())
 }
 
 /// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name. Units of AMD's share a device
@@ -150,8 +144,8 @@ struct Step<'a> {
     neighbourhood: &'a Neighbourhood,
     /// The firmware's table.
     listing: &'a Listing<'a>,
-    /// What the units before it made in place of pass-through.
-    maps: &'a [IdentityMap],
+    /// What the units before it left for it.
+    legacy: &'a Legacy,
     /// The units before it.
     before: &'a [RemappingUnit],
     device_tlbs: &'a [DeviceTlb],
@@ -178,7 +172,7 @@ impl Step<'_> {
         if !unit.translates() {
             return self.at_once(Fate::Off);
         }
-        let surroundings = self.neighbourhood.surroundings(self.device_tlbs, self.maps);
+        let surroundings = self.neighbourhood.surroundings(self.device_tlbs, self.legacy);
         let before = self.before.iter().filter_map(RemappingUnit::taken_over);
         match takeover::take_over_after(unit, before, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => {

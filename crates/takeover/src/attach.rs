@@ -64,6 +64,8 @@ pub struct Takeover<'c, R, C> {
     /// Device-TLBs that confirm invalidations.
     device_tlbs: Vec<DeviceTlb>,
     report: Report,
+    /// The dead kernel's memory that the unit uses on.
+    in_use: Vec<Range<PhysicalAddress>>,
 }
 
 /// What a takeover keeps of its surroundings.
@@ -112,18 +114,20 @@ pub(crate) struct Replaced {
     pub(crate) device_tlbs: Vec<DeviceTlb>,
     pub(crate) keep: Keep,
     pub(crate) report: Report,
+    /// The dead kernel's memory that the unit uses on.
+    pub(crate) in_use: Vec<Range<PhysicalAddress>>,
 }
 
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: Commanded<'c, R, C>, replaced: Replaced) -> Self {
-        let Replaced { copy, device_tlbs, keep, report } = replaced;
+        let Replaced { copy, device_tlbs, keep, report, in_use } = replaced;
         let Duplicate { contexts, mut domains, of_unlisted, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id).chain(unit.fence()));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report }
+        Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report, in_use }
     }
 
     /// Whether a unit was found with the tables that those of this takeover replaced.
@@ -161,6 +165,11 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// longer than one may.
     pub fn patience(&self) -> Patience {
         self.unit.patience()
+    }
+
+    /// The dead kernel's memory that the unit uses on where it is, for the [`Surroundings`] of the units after it.
+    pub fn in_use(&self) -> &[Range<PhysicalAddress>] {
+        &self.in_use
     }
 
     /// The maps that this takeover made in place of pass-through, for the [`Surroundings`] of the units after it.

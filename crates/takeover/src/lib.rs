@@ -192,8 +192,9 @@ use attach::{Keep, Replaced};
 use command::{Commanded, Swapped};
 use duplicate::Duplicate;
 use failure::InForce;
+use hazard::Hazards;
 use ledger::Ledger;
-use machine::growth::OutOfMemory;
+use machine::growth::{OutOfMemory, collected};
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
@@ -253,14 +254,19 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
 ) -> Result<Replaced, Failure> {
     let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
     unit.take_queue(resources.frames)?;
-    let census = unit.take_census(&mut resources)?;
+    let mut hazards = Hazards::new(resources.limits.hazards);
+    let in_use = unit.copy_device_table(&mut resources, &mut hazards)?;
+    let all_in_use = collected(resources.surroundings.in_use.iter().chain(&in_use).copied())?;
+    let surroundings = &resources.surroundings.with_in_use(&all_in_use);
+    let mut resources = Resources { surroundings, ..resources };
+    let census = unit.take_census(&mut resources, hazards)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
     unit.link_all(&copy, resources.frames);
     let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
     let report = Report::new(swapped, unit.tables(), &mut copy);
     let report = report.map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
-    Ok(Replaced { copy, device_tlbs, keep, report })
+    Ok(Replaced { copy, device_tlbs, keep, report, in_use })
 }
 
 /// Makes the unit translate with the tables that replaced its own already, for the unit of another takeover.
@@ -275,7 +281,7 @@ fn share_tables<'c, R: Registers, C: Clock, M: OldMemory, F: Frames>(
     let mut copy = owner.lend(resources.limits)?;
     let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
     let report = Report::of_sharing(swapped, core::mem::take(&mut copy.hazards));
-    Ok(Replaced { copy, device_tlbs, keep, report })
+    Ok(Replaced { copy, device_tlbs, keep, report, in_use: Vec::new() })
 }
 
 /// Has the unit use the tables of ours, and all caches forget what they hold of the old kernel's. Returns which device-TLBs confirmed.

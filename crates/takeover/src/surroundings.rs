@@ -26,6 +26,9 @@ pub struct Surroundings<'a> {
     /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
     /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
+    /// Memory of the dead kernel's that units which were taken over before use on where it is ([`Takeover::in_use`](crate::Takeover::in_use)):
+    /// the tables that replace pass-through leave it out, as they leave out what the unit itself uses on.
+    pub in_use: &'a [Range<PhysicalAddress>],
     /// What is known of devices that the old kernel may have allowed a device-TLB: one entry for each function whose
     /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its
     /// context allows a device-TLB, is told to invalidate it all the same, and is a hazard.
@@ -34,7 +37,7 @@ pub struct Surroundings<'a> {
     /// first.
     pub wanted: &'a [SourceId],
     /// Maps that takeovers of other units made in place of pass-through. Their surroundings were the same, but for
-    /// device-TLBs and wanted devices.
+    /// device-TLBs and wanted devices. Where memory is in use, the unit gets a map of its own.
     pub maps: &'a [IdentityMap],
 }
 
@@ -51,6 +54,7 @@ impl<'a> Surroundings<'a> {
             other_memory: &[],
             own,
             kept_free: &[],
+            in_use: &[],
             device_tlbs: &[],
             wanted: &[],
             maps: &[],
@@ -63,6 +67,12 @@ impl<'a> Surroundings<'a> {
         let highest = self.memory.iter().map(|range| range.end.get().saturating_sub(1)).max().unwrap_or(0);
         let host_address_bits = self.host_address_bits.max(u64::BITS - highest.leading_zeros());
         Self { host_address_bits, ..self }
+    }
+
+    /// The same, where units use this memory on. A map that others made has some of it.
+    pub(crate) fn with_in_use(self, in_use: &'a [Range<PhysicalAddress>]) -> Self {
+        let maps = if in_use.is_empty() { self.maps } else { &[] };
+        Self { in_use, maps, ..self }
     }
 
     /// The capture kernel's own memory.

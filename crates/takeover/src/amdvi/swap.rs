@@ -43,6 +43,9 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     unit.submit(&core::iter::empty(), frames).map_err(|error| before(unit, control, error))?;
     if unit.reuses_buffers() {
         hazards.note(HazardPlace::Unit, Danger::BuffersInPlace, Outcome::KeptInPlace);
+        if !unit.has_stopped_other_logs() {
+            hazards.note(HazardPlace::Unit, Danger::LogsInPlace, Outcome::KeptInPlace);
+        }
     }
     let base = bring_into_force(unit, control, (old, own), frames, hazards)?;
     note_exclusion(unit, surroundings, hazards);
@@ -147,7 +150,7 @@ fn stay<R: Registers, C: Clock>(
 
 /// What is known beforehand to keep the unit from our device table: the same lock as for buffers, no table that hardware could take, or
 /// a base that would change in both halves of the register.
-fn obstacle<R: Registers, C: Clock>(unit: &CommandedUnit<'_, R, C>) -> Option<Obstacle> {
+pub(crate) fn obstacle<R: Registers, C: Clock>(unit: &CommandedUnit<'_, R, C>) -> Option<Obstacle> {
     if unit.reuses_buffers() {
         return Some(Obstacle::Locked);
     }

@@ -70,6 +70,7 @@ pub(crate) fn take_over_one<'c>(
     before: &[Taken<'c>],
 ) -> Result<Taken<'c>, Failure> {
     let layout = Layout {
+        in_use: before.iter().flat_map(Takeover::in_use).copied().collect(),
         maps: before.iter().flat_map(Takeover::identity_maps).copied().collect(),
         device_tlbs: functions(scenario, unit),
         wanted: vec![STRANGER],

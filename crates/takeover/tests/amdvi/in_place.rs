@@ -47,7 +47,7 @@ pub(crate) fn table(machine: &Machine) -> Range<PhysicalAddress> {
 }
 
 /// The memory that the unit's command buffer is in.
-fn commands(machine: &Machine) -> Range<PhysicalAddress> {
+pub(crate) fn commands(machine: &Machine) -> Range<PhysicalAddress> {
     let base = BufferBase::from_bits(machine.registers(0).read64(COMMAND_BUFFER.offset));
     Range::sized(base.address(), base.entries().unwrap() as u64 * 16).unwrap()
 }

@@ -4,6 +4,7 @@
 
 mod common;
 mod in_place;
+mod in_use;
 mod properties;
 mod scarce;
 mod story;

@@ -56,7 +56,7 @@ fn roomy(mut scenario: Scenario) -> Scenario {
 }
 
 /// A machine whose device table is as long as any, and that has too few frames for another.
-fn short() -> Scenario {
+pub(crate) fn short() -> Scenario {
     with(|unit| unit.table_pages = WHOLE)
 }
 
