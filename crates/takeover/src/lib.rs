@@ -44,14 +44,16 @@
 //! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
 //!   translation, and accepts no inherited table that lies in it.
 //! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR, IVMD) and windows of PCI bridges.
-//! - `device_tlbs` says of each device whether it keeps translations itself (ATS). On AMD-Vi it also says which devices there are.
+//! - `device_tlbs` says of each device whether it keeps translations itself (ATS). On AMD-Vi it also says which devices there are: those
+//!   behind other units that share the device table too, as devices that keep nothing of this unit's.
 //!
 //! # Order of calls
 //!
 //! 1. [`Unit::vtd`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
 //!    anew. [`Unit::amdvi`] takes a block of 16 KiB.
 //! 2. If [`Unit::translates`] says that translation is off, there is nothing to take over.
-//! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
+//! 3. [`take_over`], or [`take_over_after`] where there are several units: those of AMD-Vi may share a device table, and then they share
+//!    what replaces it. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
 //! 4. [`Takeover::report`], at any time: what became of each context, domain and hazard.
 //! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then
 //!    [`Takeover::map`] and [`Takeover::unmap`].
@@ -102,15 +104,16 @@
 //! |---|---|---|
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
-//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames; a device table takes up to 512 side by side |
+//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames; a device table takes up to 512 side by side, or some if it can stay in place |
+//! | `OtherModes` | `Old` | nothing: the old kernel gave units that differ one device table, and it was changed where it is |
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! Where secure nested paging locks the registers of an AMD-Vi unit, or the base of its device table cannot move in one step, what cannot
-//! be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`](machine::Frames::reuse)), and the report says so
+//! Where secure nested paging locks the registers of an AMD-Vi unit, the base of its device table cannot move in one step or no frames are
+//! left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`](machine::Frames::reuse)), and the report says so
 //! ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours as ever. All invariants hold
 //! but two: old memory is written there, and only there; and isolation and continuity hold until a device writes to that table or that
-//! buffer, if one reaches them. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
+//! buffer, if the dead kernel had mapped them for one: the tables that replace pass-through leave them out. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
 //!
 //! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
 //! given their root pointer. What is left of the patience is for the next unit. A problem with a single device
