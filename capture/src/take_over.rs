@@ -196,14 +196,14 @@ mod tests {
     use vtd::dmar::Dmar;
 
     /// Firmware's table of this signature, with a unit of Intel's.
-    fn table(signature: &[u8; 4]) -> Vec<u8> {
+    fn table(signature: [u8; 4]) -> Vec<u8> {
         let unit = [0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0xD9, 0xFE, 0, 0, 0, 0];
         [signature.as_slice(), &64u32.to_le_bytes(), &[0; 40], &unit].concat()
     }
 
     #[test]
     fn amds_units_of_one_segment_are_taken_to_share_their_tables() {
-        let (intels, amds) = (table(b"DMAR"), [&table(b"IVRS")[..48], &[0; 16]].concat());
+        let (intels, amds) = (table(*b"DMAR"), [&table(*b"IVRS")[..48], &[0; 16]].concat());
         let (dmar, ivrs) = (Dmar::parse(&intels).unwrap(), Ivrs::salvage(&amds).unwrap());
         let drhd = dmar.units().next().unwrap();
         let units: Vec<Serves> = Vec::from([0, 1, 0, 0, 1].map(|segment| {

@@ -89,9 +89,7 @@ pub enum Danger {
     NoDomainId,
     /// The unit goes on with the dead kernel's device table, which was made to say what ours says. Nothing keeps a device for which the
     /// dead kernel had mapped that memory from changing it: until then all invariants hold, but for old memory being read-only.
-    #[error(
-        "its device table stays at {table:#x} and is changed there; devices for which that is mapped may write to it: {why}"
-    )]
+    #[error("its device table stays at {table:#x} and is changed there: {why}")]
     TableInPlace {
         /// Where it is.
         table: PhysicalAddress,

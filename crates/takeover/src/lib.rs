@@ -110,7 +110,7 @@
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
 //! Where secure nested paging locks the registers of an AMD-Vi unit, the base of its device table cannot move in one step or no frames are
-//! left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`](machine::Frames::reuse)), and the report says so
+//! left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`]), and the report says so
 //! ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours as ever. All invariants hold
 //! but two: old memory is written there, and only there; and isolation and continuity hold until a device writes to that table or that
 //! buffer, if the dead kernel had mapped them for one: the tables that replace pass-through leave them out. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.

@@ -50,7 +50,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let tables = self.tables.segments().iter().filter(|_| stays).map(|segment| segment.found.table());
         let buffers = [COMMAND_BUFFER, EVENT_LOG].into_iter().filter(|_| is_locked);
         let rings = buffers.filter_map(|register| Ring::of_old(self.unit.buffer(register)));
-        collected(tables.chain(rings.map(|ring| ring.memory())))
+        collected(tables.chain(rings.map(Ring::memory)))
     }
 
     /// Whether the unit goes on using the dead kernel's buffers.
