@@ -104,16 +104,17 @@
 //! |---|---|---|
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
-//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames; a device table takes up to 512 side by side, or some if it can stay in place |
+//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames: 512 side by side for a device table, a few if it can stay in place |
 //! | `OtherModes` | `Old` | nothing: the old kernel gave units that differ one device table, and it was changed where it is |
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! Where secure nested paging locks the registers of an AMD-Vi unit, the base of its device table cannot move in one step or no frames are
-//! left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`]), and the report says so
-//! ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours as ever. All invariants hold
-//! but two: old memory is written there, and only there; and isolation and continuity hold until a device writes to that table or that
-//! buffer, if the dead kernel had mapped them for one: the tables that replace pass-through leave them out. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
+//! Where secure nested paging locks the registers of an AMD-Vi unit, the base of its device table cannot move in one step or no frames
+//! are left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`]), and
+//! the report says so ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours
+//! as ever. All invariants hold but two: old memory is written there, and only there; and isolation and continuity hold until a device
+//! writes to that table or that buffer, if the dead kernel had mapped them for one: the tables that replace pass-through leave them out.
+//! If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
 //!
 //! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
 //! given their root pointer. What is left of the patience is for the next unit. A problem with a single device

@@ -26,8 +26,9 @@ pub struct Surroundings<'a> {
     /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
     /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
-    /// Memory of the dead kernel's that units which were taken over before use on where it is ([`Takeover::in_use`](crate::Takeover::in_use)):
-    /// the tables that replace pass-through leave it out, as they leave out what the unit itself uses on.
+    /// Memory of the dead kernel's that units which were taken over before use on where it is
+    /// ([`Takeover::in_use`](crate::Takeover::in_use)): the tables that replace pass-through leave it out, as they leave out what the unit
+    /// itself uses on.
     pub in_use: &'a [Range<PhysicalAddress>],
     /// What is known of devices that the old kernel may have allowed a device-TLB: one entry for each function whose
     /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its
@@ -132,8 +133,8 @@ impl Limits {
         Self { spare_frames: self.spare_frames.saturating_add(queues), ..self }
     }
 
-    /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in
-    /// all that have tables of their own. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
+    /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in all that have tables
+    /// of their own. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
     #[must_use]
     pub fn among(self, frames: usize, units: usize) -> Self {
         let others = units.saturating_sub(1);

@@ -5,9 +5,10 @@
 //! cached entry and the new table. Everything that can fail is tried before the base changes: by then, the new buffer must have
 //! executed a command. Its frames are taken before anything of the old state changes.
 //!
-//! Where hardware does not take a new base, or not in one step, or there is no room for a table, the dead kernel's device table stays in force and is made to say what
-//! ours says, entry by entry; where it takes no buffers either, the dead kernel's are used on ([`reuse`](crate::amdvi::reuse)). The
-//! report names what stays, and what does not hold because of it.
+//! Where hardware does not take a new base, or not in one step, or there is no room for a table, the dead kernel's device table stays in
+//! force and is made to say what ours says, entry by entry; where it takes no buffers either, the dead kernel's are used on
+//! ([`reuse`](crate::amdvi::reuse)). The report names what stays, and what does not hold because of it. A unit whose table another unit
+//! had too gets what replaced that, or finds it changed already.
 
 use amdvi::control::{Control, DeviceTableBase};
 use amdvi::registers::{COMMAND_BUFFER, CONTROL, DEVICE_TABLE};
