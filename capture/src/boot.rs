@@ -71,11 +71,10 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     let first = first_tables(&image, &free)?;
     // SAFETY: it maps the image and all memory that will be the heap; nothing else is in use.
     unsafe { first.activate() };
-    let room = Room::find(&params, &free, image.whole().len());
+    let room = Room::find(&params, &free, image.whole());
     let heap = room.as_ref().map(Room::heap);
     let heap = heap.as_ref().map_or(&free[..], slice::from_ref);
-    // A heap beside a fallback kernel is no larger than it must be, and what is left below 4 GiB is the other kernel's.
-    let low = if room.is_ok() { Range::default() } else { memory::low_part(heap, image.whole()) };
+    let low = room.as_ref().map_or_else(|_| memory::low_part(heap, image.whole()), Room::low);
     for &piece in heap {
         for_each_free_part(piece, &[low], &mut |part| {
             // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.

@@ -138,7 +138,7 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
 
 /// Hands the machine over. Returns only if that is impossible, and has then changed nothing that this kernel needs. `never_used` is memory of
 /// this kernel's besides what its heap can tell.
-pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
+pub(crate) fn hand_over(never_used: [Range<PhysicalAddress>; 2]) -> Result<Infallible, HandOverError> {
     let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
     let block = heap.and_then(|frames| Unused::largest(frames as usize));
     let mut unused = Pieces::new();

@@ -95,7 +95,7 @@ fn capture(boot_params: u64) {
         say!("no sealed dump: {error}");
     }
     if !is_readable(&ended) {
-        hand_over(HandOver::WhenNeeded, None);
+        hand_over(HandOver::WhenNeeded, Default::default());
     }
     advice::give(&ended);
 }
@@ -117,7 +117,7 @@ fn dump_of(booted: Booted) -> Ended {
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
     if options.hand_over == HandOver::Always {
-        hand_over(HandOver::Always, Some(remapping.frames.never_used()));
+        hand_over(HandOver::Always, remapping.frames.never_used());
     }
     let dumped = dump_to_any(&mut machine, &mut remapping, options, &taken_over)?;
     report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
@@ -125,8 +125,8 @@ fn dump_of(booted: Booted) -> Ended {
 }
 
 /// Hands the machine over to the fallback kernel, and returns if that is impossible. Where nothing was saved, a fallback that was
-/// never loaded is not worth a word. `never_used` is memory in which there are no tables, if that is known.
-fn hand_over(why: HandOver, never_used: Option<Range<PhysicalAddress>>) {
+/// never loaded is not worth a word. `never_used` is memory in which there are no tables, as far as that is known.
+fn hand_over(why: HandOver, never_used: [Range<PhysicalAddress>; 2]) {
     match hand_over::hand_over(never_used) {
         Err(HandOverError::NoRoom(NoRoom::NotLoaded)) if why == HandOver::WhenNeeded => {}
         Err(error) => say!("no hand-over to a fallback kernel: {error}"),

@@ -191,9 +191,17 @@ impl RemappingUnit {
         !matches!(self.fate, Fate::Off | Fate::Absent(_))
     }
 
+    /// Its takeover, if it was taken over.
+    pub(crate) fn taken_over(&self) -> Option<&Takeover<'static, UnitRegisters, WaitClock>> {
+        match &self.fate {
+            Fate::TakenOver(unit) => Some(unit),
+            Fate::Off | Fate::Absent(_) | Fate::Lost(_) => None,
+        }
+    }
+
     /// Whether it was taken over with a context for this function.
     fn has_context_of(&self, function: Function) -> bool {
-        let Fate::TakenOver(unit) = &self.fate else { return false };
+        let Some(unit) = self.taken_over() else { return false };
         let contexts = unit.report().contexts.iter().map(|context| context.source);
         has_context_of(function, self.segment.into(), contexts)
     }

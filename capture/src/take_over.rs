@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
 use machine::{Frames, OutOfMemory, PAGE_SIZE};
-use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience};
+use takeover::{DeviceTlb, Limits, Patience};
 
 use crate::acpi::{AcpiError, Tables};
 use crate::discover::Machine;
@@ -16,12 +16,11 @@ use crate::listing::{ListedUnit, Listing};
 use crate::platform::console::say;
 use crate::platform::frames::{FramePool, LowFrames};
 use crate::remapping::{Fate, Remapping, RemappingUnit};
-use crate::units::{self, Doubt};
+use crate::units::{self, Doubt, Serves};
 use handoff::{Areas, Share};
-use pci::Function;
 
 use find::FoundUnit;
-use neighbourhood::Neighbourhood;
+use neighbourhood::{Legacy, Neighbourhood};
 
 /// Why no unit is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,9 +83,19 @@ fn all_units(
     // All units together wait no longer than one may.
     let mut patience = Patience::default();
     for (index, listed) in listing.units().enumerate() {
-        let limits = Limits { patience, ..Limits::default().among(frames.available(), serves.len() - index) };
-        let maps = identity_maps(&units)?;
-        let step = Step { limits, neighbourhood: &neighbourhood, listing, maps: &maps };
+        let (tables, sharing) = tables_of(serves.get(index..).unwrap_or_default(), listing);
+        let limits = Limits::default().sparing(sharing).among(frames.available(), tables);
+        let limits = Limits { patience, ..limits };
+        let legacy = Legacy::of(&units)?;
+        let device_tlbs = device_tlbs(machine, (&listed, index), &serves)?;
+        let step = Step {
+            limits,
+            neighbourhood: &neighbourhood,
+            listing,
+            legacy: &legacy,
+            before: &units,
+            device_tlbs: &device_tlbs,
+        };
         let (unit, left) = step.accept(&listed, machine, &mut frames);
         patience = left;
         push(&mut units, unit)?;
@@ -99,21 +108,34 @@ fn all_units(
     Ok(Remapping { units, serves, doubt, frames, host_address_bits, old: machine.old })
 }
 
-/// The maps that were made in place of pass-through so far: units of the same format share them.
-fn identity_maps(units: &[RemappingUnit]) -> Result<Vec<IdentityMap>, OutOfMemory> {
-    let taken = units.iter().filter_map(|unit| match &unit.fate {
-        Fate::TakenOver(taken) => Some(taken.identity_maps()),
-        _ => None,
-    });
-    collected(taken.flatten().copied())
+/// How many of these units have tables of their own, and how many share those of one before: under Linux, AMD's units of one segment do.
+fn tables_of(units: &[Serves], listing: &Listing<'_>) -> (usize, usize) {
+    let shares = |at: usize| units.iter().take(at).any(|before| before.segment == units[at].segment);
+    let sharing = match listing {
+        Listing::Dmar(_) => 0,
+        Listing::Ivrs(_) => (0..units.len()).filter(|at| shares(*at)).count(),
+    };
+    (units.len() - sharing, sharing)
 }
 
-/// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name.
-fn device_tlbs(machine: &Machine, segment: u16) -> Result<Vec<DeviceTlb>, OutOfMemory> {
-    let is_here = |function: Function| function.segment == u32::from(segment);
-    let devices = machine.devices.iter().filter(|device| is_here(device.function)).map(units::device_tlb);
-    let hidden = machine.virtual_functions.iter().filter(|hidden| is_here(hidden.function));
-    collected(devices.chain(hidden.map(units::virtual_device_tlb)))
+/// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name. Units of AMD's share a device
+/// table: functions that are behind another than the unit with this index keep nothing of this one's, and would not answer it.
+fn device_tlbs(
+    machine: &Machine,
+    (listed, index): (&ListedUnit<'_>, usize),
+    serves: &[Serves],
+) -> Result<Vec<DeviceTlb>, OutOfMemory> {
+    let (segment, shares) = (listed.segment(), matches!(listed, ListedUnit::AmdVi(_)));
+    let devices = machine.devices.iter().map(|device| (device.function, units::device_tlb(device)));
+    let hidden = machine.virtual_functions.iter();
+    let hidden = hidden.map(|hidden| (hidden.function, units::virtual_device_tlb(hidden)));
+    let of_segment = devices.chain(hidden).filter(|(function, _)| function.segment == u32::from(segment));
+    let of_unit = of_segment.map(|(function, tlb)| {
+        let is_elsewhere =
+            shares && units::unit_of(&serves.iter(), function).is_some_and(|unit| unit != index);
+        DeviceTlb { enabled: tlb.enabled && !is_elsewhere, ..tlb }
+    });
+    collected(of_unit)
 }
 
 /// The takeover of one unit.
@@ -122,8 +144,11 @@ struct Step<'a> {
     neighbourhood: &'a Neighbourhood,
     /// The firmware's table.
     listing: &'a Listing<'a>,
-    /// What the units before it made in place of pass-through.
-    maps: &'a [IdentityMap],
+    /// What the units before it left for it.
+    legacy: &'a Legacy,
+    /// The units before it.
+    before: &'a [RemappingUnit],
+    device_tlbs: &'a [DeviceTlb],
 }
 
 impl Step<'_> {
@@ -136,29 +161,20 @@ impl Step<'_> {
     ) -> (RemappingUnit, Patience) {
         let segment = listed.segment();
         let (registers, (fate, patience)) = match find::unit(listed, &mut machine.space) {
-            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, segment, machine, frames)),
+            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
             Err(lost) => (Vec::new(), self.at_once(Fate::of_unfound(lost, self.listing.is_sound()))),
         };
         let (base, architecture) = (listed.base().into(), find::architecture(listed));
         (RemappingUnit { architecture, base, segment, registers, fate }, patience)
     }
 
-    fn fate_of(
-        &self,
-        unit: FoundUnit,
-        segment: u16,
-        machine: &Machine,
-        frames: &mut FramePool,
-    ) -> (Fate, Patience) {
+    fn fate_of(&self, unit: FoundUnit, machine: &Machine, frames: &mut FramePool) -> (Fate, Patience) {
         if !unit.translates() {
             return self.at_once(Fate::Off);
         }
-        let device_tlbs = match device_tlbs(machine, segment) {
-            Ok(device_tlbs) => device_tlbs,
-            Err(error) => return self.at_once(Fate::Lost(Failure::from(error).into())),
-        };
-        let surroundings = self.neighbourhood.surroundings(&device_tlbs, self.maps);
-        match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
+        let surroundings = self.neighbourhood.surroundings(self.device_tlbs, self.legacy);
+        let before = self.before.iter().filter_map(RemappingUnit::taken_over);
+        match takeover::take_over_after(unit, before, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => {
                 let patience = unit.patience();
                 (Fate::TakenOver(unit), patience)
@@ -170,5 +186,33 @@ impl Step<'_> {
     /// A fate for which nobody waited.
     fn at_once(&self, fate: Fate) -> (Fate, Patience) {
         (fate, self.limits.patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amdvi::ivrs::Ivrs;
+    use vtd::dmar::Dmar;
+
+    /// Firmware's table of this signature, with a unit of Intel's.
+    fn table(signature: [u8; 4]) -> Vec<u8> {
+        let unit = [0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0xD9, 0xFE, 0, 0, 0, 0];
+        [signature.as_slice(), &64u32.to_le_bytes(), &[0; 40], &unit].concat()
+    }
+
+    #[test]
+    fn amds_units_of_one_segment_are_taken_to_share_their_tables() {
+        let (intels, amds) = (table(*b"DMAR"), [&table(*b"IVRS")[..48], &[0; 16]].concat());
+        let (dmar, ivrs) = (Dmar::parse(&intels).unwrap(), Ivrs::salvage(&amds).unwrap());
+        let drhd = dmar.units().next().unwrap();
+        let units: Vec<Serves> = Vec::from([0, 1, 0, 0, 1].map(|segment| {
+            let mut unit = Serves::new::<fixtures::ConfigSpace>(&drhd, &[]).unwrap();
+            unit.segment = segment;
+            unit
+        }));
+        let of_amds = |from: usize| tables_of(&units[from..], &Listing::Ivrs(ivrs));
+        assert_eq!((of_amds(0), of_amds(2), of_amds(5)), ((2, 3), (2, 1), (0, 0)));
+        assert_eq!(tables_of(&units, &Listing::Dmar(dmar)), (5, 0));
     }
 }

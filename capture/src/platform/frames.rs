@@ -74,9 +74,10 @@ impl FramePool {
         self.pages.range()
     }
 
-    /// The end of the pool, in which no frame was ever handed out.
-    pub(crate) fn never_used(&self) -> Range<PhysicalAddress> {
-        Range::new(self.unused, self.range().end)
+    /// The ends of the pool and of the low frames, in which no frame was ever handed out.
+    pub(crate) fn never_used(&self) -> [Range<PhysicalAddress>; 2] {
+        let low = self.low.as_ref().map(|low| Range::new(low.unused, low.pages.range().end));
+        [Range::new(self.unused, self.range().end), low.unwrap_or_default()]
     }
 
     /// How many frames are handed out.
@@ -291,9 +292,10 @@ mod tests {
         let run = pool.allocate_run(3).unwrap();
         assert_eq!(run, single.saturating_add(PAGE_SIZE));
         assert_eq!((pool.available(), pool.allocate_run(2)), (1, None));
-        assert_eq!(pool.never_used(), Range::new(run.saturating_add(3 * PAGE_SIZE), pool.range().end));
+        let rest = Range::new(run.saturating_add(3 * PAGE_SIZE), pool.range().end);
+        assert_eq!(pool.never_used(), [rest, Range::default()]);
         pool.release(run.saturating_add(PAGE_SIZE));
-        assert_eq!(pool.never_used().len(), PAGE_SIZE, "a frame that was used is none of them");
+        assert_eq!(pool.never_used()[0].len(), PAGE_SIZE, "a frame that was used is none of them");
         assert_eq!(pool.allocate(), Some(run.saturating_add(PAGE_SIZE)));
     }
 
@@ -328,6 +330,7 @@ mod tests {
         assert_eq!(*pool.table(last), [0; 512]);
         pool.store(last, 511, 7);
         assert_eq!((pool.load(last, 511), pool.used(), pool.available()), (7, 5, 2));
+        assert_eq!(pool.never_used()[1], Range::new(last.saturating_add(PAGE_SIZE), limit));
         pool.release(last);
         assert_eq!((pool.used(), pool.available()), (5, 2), "it is not handed out again");
         let others = limit.saturating_add(2 * PAGE_SIZE);

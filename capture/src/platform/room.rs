@@ -13,7 +13,7 @@ use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use crate::platform::boot_params::BootParams;
 use crate::platform::copy;
 use crate::platform::free_parts::for_each_free_part;
-use crate::platform::memory::Pieces;
+use crate::platform::memory::{Pieces, low_part};
 
 /// Large pages of the processor: what begins and ends with one costs the fallback kernel no small ones.
 const LARGE_PAGE: u64 = 2 << 20;
@@ -25,6 +25,8 @@ pub(crate) struct Room {
     container: Range<PhysicalAddress>,
     /// This kernel's heap, which is the fallback's no more than the image is.
     heap: Range<PhysicalAddress>,
+    /// The part of it below 4 GiB that this kernel keeps for device tables besides, where the image is above.
+    low: Range<PhysicalAddress>,
     /// Memory of the reservation in which there is nothing.
     free: Pieces,
 }
@@ -48,10 +50,14 @@ pub(crate) enum NoRoom {
 
 impl Room {
     /// Finds the fallback kernel among `free`, the pages of the reservation that are not the image, and sets a heap apart.
-    /// `image` is the length of the image in bytes.
+    /// The image is at `image`.
     ///
     /// Neither the heap nor exceptions can be used yet; the loader's tables map all of the reservation.
-    pub(crate) fn find(params: &BootParams, free: &Pieces, image: u64) -> Result<Self, NoRoom> {
+    pub(crate) fn find(
+        params: &BootParams,
+        free: &Pieces,
+        image: Range<PhysicalAddress>,
+    ) -> Result<Self, NoRoom> {
         let container = params.initramfs().ok_or(NoRoom::NotLoaded)?;
         if !free.iter().any(|piece| piece.covers(container)) {
             return Err(NoRoom::Unreadable);
@@ -63,8 +69,9 @@ impl Room {
         // What is one too many is not known of the loader, whose list is shorter.
         let _ = occupied.try_push(container);
         let empty = without(free, &occupied);
-        let heap = heap_in(&empty, fallback.kept.saturating_sub(image)).ok_or(NoRoom::TooSmall)?;
-        Ok(Self { container, heap, free: without(&empty, &[heap]) })
+        let heap = heap_in(&empty, fallback.kept.saturating_sub(image.len())).ok_or(NoRoom::TooSmall)?;
+        let low = low_part(&without(&empty, &[heap]), image);
+        Ok(Self { container, heap, low, free: without(&empty, &[heap, low]) })
     }
 
     /// The heap.
@@ -72,9 +79,14 @@ impl Room {
         self.heap
     }
 
-    /// What of the heap stays this kernel's when the fallback kernel gets `unused`, of which nobody uses anything.
+    /// The part below 4 GiB that is for device tables; empty if the heap is there.
+    pub(crate) fn low(&self) -> Range<PhysicalAddress> {
+        self.low
+    }
+
+    /// What of the heap and the low part stays this kernel's when the fallback kernel gets `unused`, of which nobody uses anything.
     pub(crate) fn kept(&self, unused: &[Range<PhysicalAddress>]) -> Pieces {
-        without(&[self.heap], unused)
+        without(&[self.heap, self.low], unused)
     }
 
     /// Where the fallback kernel's parts begin.
@@ -199,8 +211,13 @@ mod tests {
 
         /// The room in all of it.
         fn room(&self, initramfs: u64) -> Result<Room, NoRoom> {
-            let free = Pieces::from_iter([self.range(0..16 * MIB)]);
-            Room::find(&self.params(initramfs), &free, MIB)
+            self.room_beside(initramfs, Range::default())
+        }
+
+        /// The same, with memory below 4 GiB besides.
+        fn room_beside(&self, initramfs: u64, low: Range<PhysicalAddress>) -> Result<Room, NoRoom> {
+            let free = Pieces::from_iter([low, self.range(0..16 * MIB)]);
+            Room::find(&self.params(initramfs), &free, self.range(16 * MIB..17 * MIB))
         }
     }
 
@@ -219,6 +236,20 @@ mod tests {
         assert_eq!((&room.kept(&unused)[..], &room.kept(&[])[..]), (&kept[..], &[room.heap()][..]));
         let (header, length) = room.header().unwrap();
         assert_eq!(Fallback::parse(header, length).unwrap().command_line, COMMAND_LINE);
+    }
+
+    /// A table below 4 GiB does not move above in one step.
+    #[test]
+    fn some_low_memory_is_kept_for_device_tables() {
+        let reservation = Reservation::with_fallback(5 * MIB);
+        assert!(reservation.start() > 4 << 30, "where this host has memory");
+        let low = Range::from(0x1000_0000..0x1200_0000);
+        let room = reservation.room_beside(4 * MIB, low).unwrap();
+        let (kept, left) = (Range::from(0x1000_0000..0x1080_0000), Range::from(0x1080_0000..0x1200_0000));
+        assert_eq!((room.low(), room.free[0]), (kept, left));
+        let unused = Range::from(0x1020_0000..0x1080_0000);
+        assert_eq!(room.kept(&[unused])[..], [room.heap(), Range::from(0x1000_0000..0x1020_0000)]);
+        assert!(reservation.room(4 * MIB).unwrap().low().is_empty());
     }
 
     #[test]

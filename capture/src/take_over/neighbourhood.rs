@@ -6,16 +6,34 @@ use core::iter;
 
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
-use takeover::{DeviceTlb, IdentityMap, SourceId, Surroundings};
+use takeover::{DeviceTlb, IdentityMap, SourceId, Surroundings, Takeover};
 
 use crate::acpi::Tables;
 use crate::discover::Machine;
 use crate::listing::Listing;
 use crate::other_memory;
 use crate::platform::paging::physical_address_bits;
+use crate::remapping::RemappingUnit;
 use crate::units::source_of;
 use handoff::Areas;
 use pci::Device;
+
+/// What takeovers of units leave for those of others.
+pub(super) struct Legacy {
+    /// The maps that were made in place of pass-through: units of the same format share them.
+    maps: Vec<IdentityMap>,
+    /// The dead kernel's memory that they use on.
+    in_use: Vec<Range<PhysicalAddress>>,
+}
+
+impl Legacy {
+    /// What these units left.
+    pub(super) fn of(units: &[RemappingUnit]) -> Result<Self, OutOfMemory> {
+        let taken = || units.iter().filter_map(RemappingUnit::taken_over);
+        let maps = collected(taken().flat_map(Takeover::identity_maps).copied())?;
+        Ok(Self { maps, in_use: collected(taken().flat_map(Takeover::in_use).copied())? })
+    }
+}
 
 /// The machine around its units.
 pub(super) struct Neighbourhood {
@@ -57,16 +75,26 @@ impl Neighbourhood {
         })
     }
 
-    /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations, and `maps` are those
-    /// of the units before.
+    /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations, and `legacy` is of the units
+    /// before.
     pub(super) fn surroundings<'a>(
         &'a self,
         device_tlbs: &'a [DeviceTlb],
-        maps: &'a [IdentityMap],
+        legacy: &'a Legacy,
     ) -> Surroundings<'a> {
         let Self { host_address_bits, memory, other_memory, own, kept_free, wanted } = self;
-        let host_address_bits = *host_address_bits;
-        Surroundings { host_address_bits, memory, other_memory, own, kept_free, device_tlbs, wanted, maps }
+        let (host_address_bits, Legacy { maps, in_use }) = (*host_address_bits, legacy);
+        Surroundings {
+            host_address_bits,
+            memory,
+            other_memory,
+            own,
+            kept_free,
+            in_use,
+            device_tlbs,
+            wanted,
+            maps,
+        }
     }
 }
 

@@ -33,8 +33,11 @@ impl Share {
 const FRAME: u64 = 4096;
 /// What one unit takes besides: a root table, a queue and the status of its waits, and an empty table.
 const PER_UNIT: u64 = 4;
-/// A device table with an entry for each device that there can be, in frames side by side. Most machines have one of that size.
-const DEVICE_TABLE: u64 = 512;
+/// What a unit of AMD-Vi takes: a command buffer, the status of its waits, and a log of events.
+const PER_UNIT_OF_AMD: u64 = 5;
+/// A device table with an entry for each device that there can be, in frames side by side, and an empty table for those that are
+/// blocked. Most machines have a device table of that size.
+const DEVICE_TABLE: u64 = 512 + 1;
 /// Page tables of a domain in use: one of each level, and some more of level 1. Larger domains are folded or kept in place,
 /// which needs fewer.
 const PER_DOMAIN: u64 = 8;
@@ -57,7 +60,7 @@ pub enum Mode {
     Legacy,
     /// By PASID tables, which each device has.
     Scalable,
-    /// By a device table, which each unit of AMD-Vi has.
+    /// By a device table of AMD-Vi.
     DeviceTable,
 }
 
@@ -72,6 +75,7 @@ pub enum Mode {
 ///     processes: 0,
 ///     buses: 8,
 ///     units: 2,
+///     device_tables: 0,
 ///     kinds: 1,
 ///     memory_end: 16 << 30,
 ///     window_tables: 0,
@@ -93,6 +97,8 @@ pub struct Remapping {
     pub buses: u64,
     /// Remapping units.
     pub units: u64,
+    /// Device tables, which only units of AMD-Vi have: those of one PCI segment share one.
+    pub device_tables: u64,
     /// How many kinds of units there are: each has an identity map of its own.
     pub kinds: u64,
     /// The end of memory, in bytes.
@@ -108,17 +114,18 @@ pub struct Remapping {
 impl Remapping {
     /// How many frames the tables take, so that no domain is blocked for want of frames.
     ///
-    /// Of the frames that are left, a unit may take half, and its share of the other half. If all functions are behind the
-    /// first of `n` units, that is `(n + 1) / 2n` of the frames, of which the spare ones are left.
+    /// Of the frames that are left, a unit with tables of its own may take half, and its share of the other half. If all functions are
+    /// behind the first of `n` such units, that is `(n + 1) / 2n` of the frames, of which the spare ones are left.
     pub const fn frames(&self) -> u64 {
-        let per_unit = match self.mode {
-            Mode::Legacy | Mode::Scalable => PER_UNIT,
-            Mode::DeviceTable => PER_UNIT + DEVICE_TABLE,
+        let (per_unit, sets) = match self.mode {
+            Mode::Legacy | Mode::Scalable => (PER_UNIT, self.units),
+            Mode::DeviceTable => (PER_UNIT_OF_AMD, self.device_tables),
         };
         let units = self.units.saturating_mul(per_unit);
-        let tables = units.saturating_add(self.device_tables()).saturating_add(self.identity_maps());
-        let uneven = tables.saturating_add(SPARE).saturating_mul(self.units.saturating_mul(2));
-        uneven.div_ceil(self.units.saturating_add(1))
+        let units = units.saturating_add(self.device_tables.saturating_mul(DEVICE_TABLE));
+        let tables = units.saturating_add(self.tables_of_devices()).saturating_add(self.identity_maps());
+        let uneven = tables.saturating_add(SPARE).saturating_mul(sets.saturating_mul(2));
+        uneven.div_ceil(sets.saturating_add(1))
     }
 
     /// The least reservation in which there is room for these tables, in bytes. Its other parts may need more.
@@ -128,7 +135,7 @@ impl Remapping {
 
     /// Context tables, PASID tables, and page tables of domains. A bus may have devices behind two units. A function
     /// without a domain in use may have one with leftovers, which takes one table.
-    const fn device_tables(&self) -> u64 {
+    const fn tables_of_devices(&self) -> u64 {
         let (per_bus, per_domain) = match self.mode {
             Mode::Legacy => (1, PER_DOMAIN),
             Mode::Scalable => (2, PER_DOMAIN + PASID_TABLES),
@@ -195,6 +202,7 @@ mod tests {
             processes,
             buses: 120,
             units: 40,
+            device_tables: 0,
             kinds,
             memory_end,
             window_tables,
@@ -233,7 +241,7 @@ mod tests {
             Remapping { memory_end: 13 << 40, ..base },
             Remapping { largest_page: 2 << 20, ..base },
             Remapping { mode: Mode::Scalable, ..base },
-            Remapping { mode: Mode::DeviceTable, ..base },
+            Remapping { mode: Mode::DeviceTable, device_tables: 40, ..base },
         ];
         assert!(more.iter().all(|more| more.frames() > base.frames()), "{more:?}");
         let absurd = Remapping { domains: u64::MAX, memory_end: u64::MAX, largest_page: 0, ..base };

@@ -14,6 +14,7 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
 use crate::found::Context;
+use crate::hazard::Hazards;
 use crate::identity::IdentityMap;
 use crate::ids::DomainIds;
 use crate::own::OwnMemory;
@@ -21,7 +22,7 @@ use crate::patience::Patience;
 use crate::report::Report;
 use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
-use machine::growth::{OutOfMemory, collected};
+use machine::growth::{OutOfMemory, collected, push};
 
 /// A device whose domain can be given mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Takeover<'c, R, C> {
     /// Device-TLBs that confirm invalidations.
     device_tlbs: Vec<DeviceTlb>,
     report: Report,
+    /// The dead kernel's memory that the unit uses on.
+    in_use: Vec<Range<PhysicalAddress>>,
 }
 
 /// What a takeover keeps of its surroundings.
@@ -112,18 +115,46 @@ pub(crate) struct Replaced {
     pub(crate) device_tlbs: Vec<DeviceTlb>,
     pub(crate) keep: Keep,
     pub(crate) report: Report,
+    /// The dead kernel's memory that the unit uses on.
+    pub(crate) in_use: Vec<Range<PhysicalAddress>>,
 }
 
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: Commanded<'c, R, C>, replaced: Replaced) -> Self {
-        let Replaced { copy, device_tlbs, keep, report } = replaced;
+        let Replaced { copy, device_tlbs, keep, report, in_use } = replaced;
         let Duplicate { contexts, mut domains, of_unlisted, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id).chain(unit.fence()));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report }
+        Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report, in_use }
+    }
+
+    /// Whether a unit was found with the tables that those of this takeover replaced.
+    pub(crate) fn replaced_tables_of(&self, unit: &Commanded<'c, R, C>) -> bool {
+        self.unit.replaced_tables_of(unit)
+    }
+
+    /// The unit that was taken over.
+    pub(crate) fn unit(&self) -> &Commanded<'c, R, C> {
+        &self.unit
+    }
+
+    /// What this takeover made, for another unit that uses the same tables. Whatever is changed for a device of either stays out of the
+    /// other's sight: no device is behind both, and none writes to page tables that it shares.
+    pub(crate) fn lend(&self, limits: &Limits) -> Result<Duplicate, OutOfMemory> {
+        let mut domains = Vec::new();
+        self.domains.iter().try_for_each(|domain| push(&mut domains, domain.lent()?))?;
+        Ok(Duplicate {
+            contexts: collected(self.contexts.iter().copied())?,
+            domains,
+            hazards: Hazards::new(limits.hazards),
+            of_unlisted: self.of_unlisted,
+            ids: self.ids.lent()?,
+            unknown: self.unknown.lent()?,
+            maps: Vec::new(),
+        })
     }
 
     /// What the takeover found, and what became of each part.
@@ -135,6 +166,11 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// longer than one may.
     pub fn patience(&self) -> Patience {
         self.unit.patience()
+    }
+
+    /// The dead kernel's memory that the unit uses on where it is, for the [`Surroundings`] of the units after it.
+    pub fn in_use(&self) -> &[Range<PhysicalAddress>] {
+        &self.in_use
     }
 
     /// The maps that this takeover made in place of pass-through, for the [`Surroundings`] of the units after it.

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, IoAddress, OldMemory, Range, Registers, SourceId};
+use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, SourceId};
 use paging::{Architecture, Format};
 
 use crate::census::Census;
@@ -113,10 +113,27 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         either!(self, unit => unit.take_queue(frames))
     }
 
-    /// Takes the census: copies the tables above the page tables, and lists what they say.
+    /// Copies the device table, if the unit has one; returns the dead kernel's memory that the unit will go on using, as far as that is
+    /// known before anything changes.
+    pub(crate) fn copy_device_table<M: OldMemory, F: Frames>(
+        &mut self,
+        resources: &mut Resources<'_, M, F>,
+        hazards: &mut Hazards,
+    ) -> Result<Vec<Range<PhysicalAddress>>, Reason> {
+        match self {
+            Self::Vtd(_) => Ok(Vec::new()),
+            Self::AmdVi(commanded) => {
+                commanded.tables = amdvi::census::device_table::copy(&commanded.unit, resources, hazards)?;
+                Ok(commanded.memory_in_use()?)
+            }
+        }
+    }
+
+    /// Takes the census: copies the other tables above the page tables, and lists what all say.
     pub(crate) fn take_census<M: OldMemory, F: Frames>(
         &mut self,
         resources: &mut Resources<'_, M, F>,
+        hazards: Hazards,
     ) -> Result<Census, Reason> {
         match self {
             Self::Vtd(commanded) => {
@@ -125,10 +142,27 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
                 Ok(census)
             }
             Self::AmdVi(commanded) => {
-                let (census, tables) = amdvi::census::take(&commanded.unit, resources)?;
+                let tables = core::mem::take(&mut commanded.tables);
+                let (census, tables) = amdvi::census::take(&commanded.unit, (tables, hazards), resources)?;
                 commanded.tables = tables;
                 Ok(census)
             }
+        }
+    }
+
+    /// Whether a unit was found with the tables that those of this one replaced: units of AMD-Vi may share a device table.
+    pub(crate) fn replaced_tables_of(&self, unit: &Self) -> bool {
+        match (self, unit) {
+            (Self::AmdVi(commanded), Self::AmdVi(other)) => commanded.has_table_of(other),
+            _ => false,
+        }
+    }
+
+    /// Gives the unit the tables that replaced its own already, for another unit.
+    pub(crate) fn share_tables(&mut self, other: &Self) -> Result<(), Reason> {
+        match (self, other) {
+            (Self::AmdVi(commanded), Self::AmdVi(other)) => commanded.share_tables(other),
+            _ => Err(Reason::OtherModes),
         }
     }
 

@@ -100,6 +100,12 @@ impl Domain {
         })
     }
 
+    /// The same domain, for another unit that uses the same tables: nobody writes them for that unit's devices.
+    pub(crate) fn lent(&self) -> Result<Self, OutOfMemory> {
+        let (space, kept) = (self.space.twin()?, self.kept.twin()?);
+        Ok(Self { space, kept, root_is_shared: true, relinked: false, given: false, ..*self })
+    }
+
     /// Whether the domain uses the table of all domains that map nothing.
     pub(crate) fn maps_nothing(&self) -> bool {
         self.root_is_shared && self.leaves == 0

@@ -43,6 +43,9 @@ pub enum Reason {
         /// How many it takes.
         pages: usize,
     },
+    /// Another unit uses the same device table, which was changed where it is, and has tables that this unit does not know, or heeds others.
+    #[error("its device table was changed for another unit, which knows or heeds other paging modes")]
+    OtherModes,
     /// There are not enough frames for root and context tables, or for the queue.
     #[error("no frames are left")]
     OutOfFrames,

@@ -56,6 +56,9 @@ pub enum Danger {
     /// A mapping reaches the capture kernel's memory at this address.
     #[error("maps the capture kernel's memory at {0:#x}")]
     ReachesOwnMemory(PhysicalAddress),
+    /// A mapping in place of pass-through would reach memory of the dead kernel's, at this address, that a unit uses on.
+    #[error("maps memory that the unit uses on at {0:#x}")]
+    ReachesMemoryInUse(PhysicalAddress),
     /// There is no memory at these addresses, though pass-through reached them; the unit has no large pages to map
     /// them with.
     #[error("holds no memory, and is not mapped for want of large pages")]
@@ -84,23 +87,26 @@ pub enum Danger {
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,
-    /// The unit goes on with the dead kernel's device table, which was made to say what ours says. Nothing keeps a device that reached
-    /// that memory from changing it: until then all invariants hold, but for old memory being read-only.
-    #[error("its device table stays at {table:#x}, is changed there, and devices may write to it: {why}")]
+    /// The unit goes on with the dead kernel's device table, which was made to say what ours says. Nothing keeps a device for which the
+    /// dead kernel had mapped that memory from changing it: until then all invariants hold, but for old memory being read-only.
+    #[error("its device table stays at {table:#x} and is changed there: {why}")]
     TableInPlace {
         /// Where it is.
         table: PhysicalAddress,
         /// Why.
         why: Obstacle,
     },
-    /// The unit goes on with the dead kernel's command buffer and logs: commands are written there, and the unit logs there. Nothing
-    /// keeps a device that reached that memory from changing them.
-    #[error("it takes no other command buffer and logs: those in memory of the dead kernel's are used on")]
+    /// The unit goes on with the dead kernel's command buffer and log of events: commands are written there, and the unit logs there.
+    /// Nothing keeps a device for which the dead kernel had mapped that memory from changing them.
+    #[error("it takes no other command buffer and log: those in memory of the dead kernel's are used on")]
     BuffersInPlace,
     /// The device's entry in a device table that stays in place still says what the dead kernel wrote, or something else: devices keep
     /// changing it.
     #[error("its entry in the device table, at {0:#x}, could not be changed: devices keep writing it")]
     EntryContended(PhysicalAddress),
+    /// The unit does not stop its logs of page requests and of guests' interrupts: it may write them to memory of the dead kernel's.
+    #[error("its logs of page requests or guests' interrupts stay on, in memory of the dead kernel's")]
+    LogsInPlace,
     /// The device table has no entry for the device, whose requests therefore pass untranslated (AMD-Vi, 2.2.2).
     #[error("has no entry in the device table, and reaches all memory")]
     NoEntry,
@@ -160,6 +166,12 @@ pub enum Obstacle {
         old: PhysicalAddress,
         /// Where ours is.
         new: PhysicalAddress,
+    },
+    /// There are not enough frames side by side for another.
+    #[error("no {pages} frames side by side are left for another")]
+    NoRun {
+        /// How many it takes.
+        pages: usize,
     },
 }
 

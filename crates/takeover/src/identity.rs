@@ -1,5 +1,5 @@
 //! The tables that replace pass-through: they map the machine's addresses to themselves, without the capture kernel's
-//! memory.
+//! memory and what units use on of the dead kernel's.
 //!
 //! In pass-through a device reaches every address, the capture kernel's included, and there are no I/O addresses to
 //! give to a driver. Tables solve both problems, and the device sees no difference: they map all memory. Where large
@@ -71,8 +71,7 @@ impl<'a> Identity<'a> {
         if !self.ranges().any(|range| range.overlaps(span)) || self.is_cut_out(span) {
             return Piece::Nothing;
         }
-        let free =
-            !self.surroundings.own_memory().touches(same_memory(span)) && !INTERRUPT_WINDOW.overlaps(span);
+        let free = !self.cuts().any(|cut| cut.overlaps(span));
         match level.below() {
             None if free => Piece::Leaf,
             None => Piece::Nothing,
@@ -133,8 +132,19 @@ impl<'a> Identity<'a> {
         if end.count_since(crowded.end) >= ROOM { crowded } else { Range::default() }
     }
 
+    /// The dead kernel's memory that units use on.
+    pub(crate) fn in_use(&self) -> &'a [Range<PhysicalAddress>] {
+        self.surroundings.in_use
+    }
+
     fn is_cut_out(&self, span: Range<IoAddress>) -> bool {
-        self.surroundings.own_memory().covers(same_memory(span)) || INTERRUPT_WINDOW.covers(span)
+        self.cuts().any(|cut| cut.covers(span))
+    }
+
+    /// What is not mapped, whatever memory there is.
+    fn cuts(&self) -> impl Iterator<Item = Range<IoAddress>> + use<'a> {
+        let Surroundings { own, in_use, .. } = *self.surroundings;
+        own.iter().chain(in_use).map(|memory| same_addresses(*memory)).chain([INTERRUPT_WINDOW])
     }
 
     fn is_mapped(&self, span: Range<IoAddress>) -> bool {
@@ -145,11 +155,6 @@ impl<'a> Identity<'a> {
 /// The I/O addresses of memory that is mapped to itself.
 pub(crate) fn same_addresses(memory: Range<PhysicalAddress>) -> Range<IoAddress> {
     Range::from(memory.start.get()..memory.end.get())
-}
-
-/// The memory at I/O addresses that are mapped to themselves.
-fn same_memory(addresses: Range<IoAddress>) -> Range<PhysicalAddress> {
-    Range::from(addresses.start.get()..addresses.end.get())
 }
 
 #[cfg(test)]

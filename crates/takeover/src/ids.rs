@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::growth::{OutOfMemory, filled};
+use machine::growth::{OutOfMemory, collected, filled};
 
 /// The domain-ids of one unit. Zero is never handed out: in caching mode it tags entries that are not present
 /// (6.2.2.1).
@@ -36,6 +36,11 @@ impl DomainIds {
     pub(crate) fn keep_only(&mut self, ids: impl Iterator<Item = u16>) {
         self.used.fill(0);
         [0].into_iter().chain(ids).for_each(|id| self.mark(id));
+    }
+
+    /// The same ids, for another unit.
+    pub(crate) fn lent(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { used: collected(self.used.iter().copied())?, count: self.count })
     }
 
     /// Marks and returns an id that was unused.

@@ -44,14 +44,16 @@
 //! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
 //!   translation, and accepts no inherited table that lies in it.
 //! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR, IVMD) and windows of PCI bridges.
-//! - `device_tlbs` says of each device whether it keeps translations itself (ATS). On AMD-Vi it also says which devices there are.
+//! - `device_tlbs` says of each device whether it keeps translations itself (ATS). On AMD-Vi it also says which devices there are: those
+//!   behind other units that share the device table too, as devices that keep nothing of this unit's.
 //!
 //! # Order of calls
 //!
 //! 1. [`Unit::vtd`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
 //!    anew. [`Unit::amdvi`] takes a block of 16 KiB.
 //! 2. If [`Unit::translates`] says that translation is off, there is nothing to take over.
-//! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
+//! 3. [`take_over`], or [`take_over_after`] where there are several units: those of AMD-Vi may share a device table, and then they share
+//!    what replaces it. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
 //! 4. [`Takeover::report`], at any time: what became of each context, domain and hazard.
 //! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then
 //!    [`Takeover::map`] and [`Takeover::unmap`].
@@ -102,15 +104,17 @@
 //! |---|---|---|
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
-//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames; a device table takes up to 512 side by side |
+//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames: 512 side by side for a device table, a few if it can stay in place |
+//! | `OtherModes` | `Old` | nothing: the old kernel gave units that differ one device table, and it was changed where it is |
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! Where secure nested paging locks the registers of an AMD-Vi unit, or the base of its device table cannot move in one step, what cannot
-//! be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`](machine::Frames::reuse)), and the report says so
-//! ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours as ever. All invariants hold
-//! but two: old memory is written there, and only there; and isolation and continuity hold until a device writes to that table or that
-//! buffer, if one reaches them. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
+//! Where secure nested paging locks the registers of an AMD-Vi unit, the base of its device table cannot move in one step or no frames
+//! are left side by side for another, what cannot be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`]), and
+//! the report says so ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours
+//! as ever. All invariants hold but two: old memory is written there, and only there; and isolation and continuity hold until a device
+//! writes to that table or that buffer, if the dead kernel had mapped them for one: the tables that replace pass-through leave them out.
+//! If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
 //!
 //! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
 //! given their root pointer. What is left of the patience is for the next unit. A problem with a single device
@@ -186,11 +190,15 @@ pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
 pub use unit::{NoAnswer, RegisterValue, Unit, UnitError};
 
+use alloc::vec::Vec;
+
 use attach::{Keep, Replaced};
-use command::Commanded;
+use command::{Commanded, Swapped};
+use duplicate::Duplicate;
 use failure::InForce;
+use hazard::Hazards;
 use ledger::Ledger;
-use machine::growth::OutOfMemory;
+use machine::growth::{OutOfMemory, collected};
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
@@ -206,10 +214,35 @@ pub fn take_over<'c, R: Registers, C: Clock>(
     surroundings: &Surroundings<'_>,
     limits: &Limits,
 ) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
+    take_over_after(unit, [], old, frames, surroundings, limits)
+}
+
+/// The same, where units `before` have been taken over, none of whose devices was attached yet.
+///
+/// Units of AMD-Vi may have one device table: Linux makes one for each PCI segment. Then the first of them that is taken over lists and
+/// copies what all devices use, and those after it share what it made; a device is attached to the unit that it is behind.
+#[expect(clippy::result_large_err, reason = "a box takes memory, and that may be what is missing")]
+pub fn take_over_after<'c, 'b, R: Registers + 'b, C: Clock + 'b>(
+    unit: Unit<'c, R, C>,
+    before: impl IntoIterator<Item = &'b Takeover<'c, R, C>>,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+    limits: &Limits,
+) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>>
+where
+    'c: 'b,
+{
     let mut unit = Commanded::new(unit, limits);
     let surroundings = &surroundings.as_wide_as_memory();
     let mut ledger = Ledger::new(frames);
-    match replace_tables(&mut unit, Resources { old, frames: &mut ledger, surroundings, limits }) {
+    let owner = before.into_iter().find(|taken| taken.replaced_tables_of(&unit));
+    let resources = Resources { old, frames: &mut ledger, surroundings, limits };
+    let replaced = match owner {
+        Some(owner) => share_tables(&mut unit, owner, resources),
+        None => replace_tables(&mut unit, resources),
+    };
+    match replaced {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
         Err(failure) => {
             ledger.give_back(unit.told());
@@ -225,18 +258,48 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
 ) -> Result<Replaced, Failure> {
     let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
     unit.take_queue(resources.frames)?;
-    let census = unit.take_census(&mut resources)?;
+    let mut hazards = Hazards::new(resources.limits.hazards);
+    let in_use = unit.copy_device_table(&mut resources, &mut hazards)?;
+    let all_in_use = collected(resources.surroundings.in_use.iter().chain(&in_use).copied())?;
+    let surroundings = &resources.surroundings.with_in_use(&all_in_use);
+    let mut resources = Resources { surroundings, ..resources };
+    let census = unit.take_census(&mut resources, hazards)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
-    let Resources { old, frames, surroundings, .. } = resources;
-    unit.link_all(&copy, frames);
+    unit.link_all(&copy, resources.frames);
+    let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
+    let report = Report::new(swapped, unit.tables(), &mut copy);
+    let report = report.map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
+    Ok(Replaced { copy, device_tlbs, keep, report, in_use })
+}
+
+/// Makes the unit translate with the tables that replaced its own already, for the unit of another takeover.
+fn share_tables<'c, R: Registers, C: Clock, M: OldMemory, F: Frames>(
+    unit: &mut Commanded<'c, R, C>,
+    owner: &Takeover<'c, R, C>,
+    resources: Resources<'_, M, F>,
+) -> Result<Replaced, Failure> {
+    let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
+    unit.take_queue(resources.frames)?;
+    unit.share_tables(owner.unit())?;
+    let mut copy = owner.lend(resources.limits)?;
+    let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
+    let report = Report::of_sharing(swapped, core::mem::take(&mut copy.hazards));
+    Ok(Replaced { copy, device_tlbs, keep, report, in_use: Vec::new() })
+}
+
+/// Has the unit use the tables of ours, and all caches forget what they hold of the old kernel's. Returns which device-TLBs confirmed.
+fn bring_into_force<R: Registers, C: Clock, M: OldMemory, F: Frames>(
+    unit: &mut Commanded<'_, R, C>,
+    copy: &mut Duplicate,
+    Resources { old, frames, surroundings, .. }: Resources<'_, M, F>,
+) -> Result<(Swapped, Vec<DeviceTlb>), Failure> {
     let swapped = unit.swap((old, surroundings), frames, &mut copy.hazards)?;
     let without_memory = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
-    let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
+    let device_tlbs = device_tlb::forget_all(unit, copy, surroundings.device_tlbs, frames);
     let device_tlbs = device_tlbs.map_err(without_memory)?;
     unit.note_disturbances(&mut copy.hazards);
-    let report = Report::new(swapped, unit.tables(), &mut copy).map_err(without_memory)?;
-    Ok(Replaced { copy, device_tlbs, keep, report })
+    Ok((swapped, device_tlbs))
 }
 
 /// The example in README.md, which is compiled too.

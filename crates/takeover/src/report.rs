@@ -117,7 +117,7 @@ impl DomainReport {
     }
 }
 
-/// What was found and what became of it.
+/// What was found and what became of it. A unit that shares its device table with one before has no contexts and domains here.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The state in which the unit was found.
@@ -151,6 +151,12 @@ impl Report {
             hazards: core::mem::take(&mut copy.hazards),
             tables_duplicated: upper_tables + copy.page_tables(),
         })
+    }
+
+    /// Makes the report of a takeover that uses the tables of another unit, whose report tells of contexts and domains.
+    pub(crate) fn of_sharing(swapped: Swapped, hazards: Hazards) -> Self {
+        let (found, root) = (swapped.found, swapped.root);
+        Self { found, root, contexts: Vec::new(), domains: Vec::new(), hazards, tables_duplicated: 0 }
     }
 
     /// Contexts that were carried over.

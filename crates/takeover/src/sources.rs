@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use machine::SourceId;
-use machine::growth::{OutOfMemory, filled};
+use machine::growth::{OutOfMemory, collected, filled};
 
 /// A set of source-ids: a bit for each, once there is one.
 #[derive(Debug, Default)]
@@ -23,6 +23,11 @@ impl Sources {
             *word |= 1 << (source.0 % 64);
         }
         Ok(())
+    }
+
+    /// The same set, for another unit.
+    pub(crate) fn lent(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { bits: collected(self.bits.iter().copied())? })
     }
 
     pub(crate) fn contains(&self, source: SourceId) -> bool {

@@ -26,6 +26,10 @@ pub struct Surroundings<'a> {
     /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
     /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
+    /// Memory of the dead kernel's that units which were taken over before use on where it is
+    /// ([`Takeover::in_use`](crate::Takeover::in_use)): the tables that replace pass-through leave it out, as they leave out what the unit
+    /// itself uses on.
+    pub in_use: &'a [Range<PhysicalAddress>],
     /// What is known of devices that the old kernel may have allowed a device-TLB: one entry for each function whose
     /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its
     /// context allows a device-TLB, is told to invalidate it all the same, and is a hazard.
@@ -34,7 +38,7 @@ pub struct Surroundings<'a> {
     /// first.
     pub wanted: &'a [SourceId],
     /// Maps that takeovers of other units made in place of pass-through. Their surroundings were the same, but for
-    /// device-TLBs and wanted devices.
+    /// device-TLBs and wanted devices. Where memory is in use, the unit gets a map of its own.
     pub maps: &'a [IdentityMap],
 }
 
@@ -51,6 +55,7 @@ impl<'a> Surroundings<'a> {
             other_memory: &[],
             own,
             kept_free: &[],
+            in_use: &[],
             device_tlbs: &[],
             wanted: &[],
             maps: &[],
@@ -65,6 +70,12 @@ impl<'a> Surroundings<'a> {
         Self { host_address_bits, ..self }
     }
 
+    /// The same, where units use this memory on. A map that others made has some of it.
+    pub(crate) fn with_in_use(self, in_use: &'a [Range<PhysicalAddress>]) -> Self {
+        let maps = if in_use.is_empty() { self.maps } else { &[] };
+        Self { in_use, maps, ..self }
+    }
+
     /// The capture kernel's own memory.
     pub(crate) fn own_memory(&self) -> OwnMemory<'a> {
         OwnMemory(self.own)
@@ -76,7 +87,7 @@ impl<'a> Surroundings<'a> {
 pub struct DeviceTlb {
     /// The device.
     pub source: SourceId,
-    /// Whether the device may keep translations: its ATS capability is there and enabled.
+    /// Whether the device may keep translations of this unit: its ATS capability is there and enabled, and it is behind this unit.
     pub enabled: bool,
     /// The physical function of the device: itself, unless it is a virtual function.
     pub physical: SourceId,
@@ -115,8 +126,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in
-    /// all. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
+    /// The same limits, where so many units after this one will share its tables: it leaves frames for their queues.
+    #[must_use]
+    pub fn sparing(self, units: usize) -> Self {
+        let queues = units.saturating_mul(crate::amdvi::command::QUEUE_FRAMES);
+        Self { spare_frames: self.spare_frames.saturating_add(queues), ..self }
+    }
+
+    /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in all that have tables
+    /// of their own. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
     #[must_use]
     pub fn among(self, frames: usize, units: usize) -> Self {
         let others = units.saturating_sub(1);

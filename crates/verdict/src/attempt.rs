@@ -46,6 +46,8 @@ pub struct Layout {
     pub device_tlbs: Vec<DeviceTlb>,
     /// The devices that will be attached.
     pub wanted: Vec<SourceId>,
+    /// Memory of the old kernel's that other units use on.
+    pub in_use: Vec<Range<PhysicalAddress>>,
     /// Maps that takeovers of the machine's other units made in place of pass-through.
     pub maps: Vec<IdentityMap>,
 }
@@ -70,6 +72,7 @@ impl Layout {
             host_address_bits,
             device_tlbs,
             wanted: Vec::new(),
+            in_use: Vec::new(),
             maps: Vec::new(),
         }
     }
@@ -100,6 +103,7 @@ impl Layout {
             other_memory: &self.other_memory,
             own: &self.own,
             kept_free: &self.kept_free,
+            in_use: &self.in_use,
             device_tlbs: &self.device_tlbs,
             wanted: &self.wanted,
             maps: &self.maps,

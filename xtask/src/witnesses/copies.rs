@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use machine::Range;
+use machine::{PAGE_SIZE, Range};
 
 use super::tables::{self, Run, Tables, difference, without};
 use crate::crashes::damage::{Fate, Wound};
@@ -65,7 +65,10 @@ impl Copies<'_> {
         copied.bytes_compared += bytes(&before);
         let (closed, open) = self.split(&before);
         copied.bytes_closed += bytes(&closed);
-        let lost = difference(&open, &after);
+        let kept_out = self.kept_out(source);
+        let reached = difference(&after, &difference(&after, &kept_out));
+        copied.complain(source, "still reaches the device table in", &reached);
+        let lost = difference(&difference(&open, &kept_out), &after);
         copied.bytes_lost += bytes(&lost);
         copied.complain(source, "lost", &lost);
         if self.dead.untranslated().contains(&source) {
@@ -78,6 +81,13 @@ impl Copies<'_> {
         copied.complain(source, "gained", &foreign);
         copied.complain(source, "reaches Holdover's memory in", &self.trespasses(source, &after));
         copied.complain(source, "still reaches, through damaged tables,", &self.unclosed(source));
+    }
+
+    /// What a function must not reach any more that reached memory untranslated: a device table that stays in force.
+    fn kept_out(&self, source: u16) -> Vec<Run> {
+        let stays = self.new.are_in_place_of(&self.dead) && self.dead.untranslated().contains(&source);
+        let pages = self.dead.device_table_pages().filter(|_| stays);
+        pages.map(|page| tables::identity(Range::new(page, page + PAGE_SIZE))).collect()
     }
 
     /// Mappings of the victim's I/O addresses that must be closed: only those may be there that were made for the dump's disk.

@@ -47,6 +47,10 @@ fn remapping(sys: &Path) -> Remapping {
     let units = entries(&sys.join("class/iommu"));
     let units: Vec<Unit> = units.iter().filter_map(|unit| Unit::read(unit)).collect();
     let bus = |function: &PathBuf| Some(function.file_name()?.to_str()?.rsplit_once(':')?.0.to_owned());
+    // Linux makes a device table for each segment, which all units there share.
+    let segment = |function: &PathBuf| Some(function.file_name()?.to_str()?.split_once(':')?.0.to_owned());
+    let segments = functions.iter().filter_map(segment).collect::<BTreeSet<_>>().len().max(1);
+    let is_amds = matches!(units.first(), Some(Unit::AmdVi));
     let is_scalable = !units.is_empty() && units.iter().all(|unit| unit.extended() & SCALABLE != 0);
     let domains = functions.iter().filter(|function| is_in_use(function)).map(|function| group(function));
     let domains = domains.collect::<BTreeSet<_>>().len() as u64;
@@ -59,14 +63,15 @@ fn remapping(sys: &Path) -> Remapping {
         processes: if has_pasids { domains.saturating_mul(PROCESSES) } else { 0 },
         buses: functions.iter().filter_map(bus).collect::<BTreeSet<_>>().len() as u64,
         units: units.len() as u64,
+        device_tables: if is_amds { segments.min(units.len()) as u64 } else { 0 },
         kinds: units.iter().map(Unit::kind).collect::<BTreeSet<_>>().len() as u64,
         memory_end,
         window_tables: tables_above(&claimed_above(&functions, memory_end), largest_page),
         largest_page,
-        mode: match units.first() {
-            Some(Unit::AmdVi) => Mode::DeviceTable,
-            _ if is_scalable => Mode::Scalable,
-            _ => Mode::Legacy,
+        mode: match is_scalable {
+            _ if is_amds => Mode::DeviceTable,
+            true => Mode::Scalable,
+            false => Mode::Legacy,
         },
     }
 }
@@ -213,6 +218,7 @@ mod tests {
             processes: 0,
             buses: 1,
             units: 1,
+            device_tables: 0,
             kinds: 1,
             memory_end: 16 << 30,
             window_tables: 0,
@@ -273,18 +279,22 @@ mod tests {
         assert_eq!(remapping(sys.0.path()).processes, 3 * PROCESSES);
     }
 
-    /// A device table of 2 MiB for each, and at most half of the frames for one of several units.
+    /// A device table of 2 MiB for each segment, and at most half of the frames for one of several tables.
     #[test]
-    fn each_unit_of_amds_takes_a_device_table() {
-        let needed = |units| {
+    fn units_of_amds_share_a_device_table_in_each_segment() {
+        let needed = |units, segments| {
             let sys = Sys::new(0, "", "");
             for unit in 0..units {
                 sys.write(&format!("class/iommu/ivhd{unit}/amd-iommu/features"), "29d3\n");
             }
+            for segment in 0..segments {
+                sys.write(&format!("bus/pci/devices/{segment:04x}:00:01.0/driver/name"), "");
+            }
             super::needed(sys.0.path()) >> 20
         };
-        assert_eq!((needed(0), needed(1)), (16, 16));
-        assert!((40..64).contains(&needed(4)), "{}", needed(4));
+        assert_eq!((needed(0, 1), needed(1, 1), needed(8, 1)), (16, 16, 16));
+        assert!((40..64).contains(&needed(4, 4)), "{}", needed(4, 4));
+        assert_eq!(needed(1, 4), 16, "the others have none");
     }
 
     #[test]

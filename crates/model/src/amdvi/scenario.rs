@@ -44,6 +44,9 @@ pub struct UnitScenario {
     pub traits: Traits,
     /// How it behaves after the panic.
     pub habits: Habits,
+    /// Index of the unit before this one whose device table it uses too, as the units of a PCI segment do under Linux. That unit says
+    /// where the table is, how long it is, and what the others' entries say.
+    pub table_of: Option<usize>,
     /// Where the device table is.
     pub table_place: TablePlace,
     /// Pages of the device table, or of each of its segments.
@@ -82,6 +85,7 @@ impl Default for UnitScenario {
         Self {
             traits: Traits::default(),
             habits: Habits::default(),
+            table_of: None,
             table_place: TablePlace::Low,
             table_pages: 2,
             segments: 0,

@@ -24,6 +24,9 @@ use crate::unit::{NoAnswer, UnitError};
 /// The longest InvTimeOut that is set here: a second, as Linux sets (3.4.3).
 const MOST_PATIENT: InvalidationTimeout = InvalidationTimeout(4);
 
+/// Frames of the command buffer, of where its waits report, and of the log.
+pub(crate) const QUEUE_FRAMES: usize = 2 * Ring::FRAMES + 1;
+
 /// A unit that accepts commands.
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
@@ -84,6 +87,32 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         let told = Told::Queue([commands.ring.memory(), page_at(store), log.ring.memory()]);
         self.buffers = Some(Buffers { commands, log: Some(log), told });
         Ok(())
+    }
+
+    /// Whether another unit was found with the device table that ours replaces, and can use ours; or must, because the dead kernel's has
+    /// been changed where it is.
+    pub(crate) fn has_table_of(&self, other: &Self) -> bool {
+        self.tables.replace_those_of(&other.unit)
+            && (self.knows_as_much(other) || self.tables.in_place.is_some())
+    }
+
+    /// Uses the tables of another unit.
+    pub(crate) fn share_tables(&mut self, other: &Self) -> Result<(), Reason> {
+        if !self.knows_as_much(other) {
+            return Err(Reason::OtherModes);
+        }
+        self.tables = other.tables.lent()?;
+        Ok(())
+    }
+
+    /// Whether tables of one unit mean the same to the other, and both heed guest tables alike.
+    fn knows_as_much(&self, other: &Self) -> bool {
+        let modes = |unit: &Unit<'_, R, C>| {
+            let (feature, control) = (unit.feature(), unit.control());
+            let guest_tables = control.guest_translation().then(|| control.guest_cr3_address());
+            (feature.host_levels(), feature.guest_levels(), feature.gt(), guest_tables)
+        };
+        modes(&self.unit) == modes(&other.unit)
     }
 
     /// The control register as it is. Translation stays on even if the register is momentarily wrong about it: only units whose

@@ -118,7 +118,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let Some(slot) = self.tables.slot_of(source) else { return Ok(()) };
         let host = entry::load(slot, frames).host.with_read(true).with_write(true);
         slot.store(&[host.into_bits()], frames);
-        self.tables.pass_on(slot, frames)?;
+        self.tables.pass_on(source, frames)?;
         self.forget(Scope::Device(source), frames)
     }
 
@@ -141,7 +141,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let [host, guest, ..] = entry::blocked(found).words();
         slot.store(&[host], frames);
         Slot { word: slot.word + 1, ..slot }.store(&[guest], frames);
-        self.tables.pass_on(slot, frames)?;
+        self.tables.pass_on(source, frames)?;
         self.forget(Scope::Device(source), frames)
     }
 
@@ -162,7 +162,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             }
             // A device that is blocked by tables that map nothing has no rights either: nothing of them is kept.
             entry::store(entry::linked(entry::blocked(found), link), slot, frames);
-            self.tables.pass_on(slot, frames)?;
+            self.tables.pass_on(source, frames)?;
         } else if Cr3Entry::from_bits(frames.load(slot.table, slot.word)).valid() {
             return Ok(());
         } else {
@@ -184,7 +184,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 let found = entry::load(slot, frames);
                 if self.tables.are_named_by(found) {
                     entry::store(entry::linked(found, link), slot, frames);
-                    self.tables.pass_on(slot, frames)?;
+                    self.tables.pass_on(context.source, frames)?;
                 }
             }
             Some(slot) => {
@@ -193,7 +193,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 if let Some(device) = self.tables.slot_of(context.source) {
                     let guest = entry::load(device, frames).guest.with_domain(link.id);
                     Slot { word: device.word + 1, ..device }.store(&[guest.into_bits()], frames);
-                    self.tables.pass_on(device, frames)?;
+                    self.tables.pass_on(context.source, frames)?;
                 }
             }
             None => {}

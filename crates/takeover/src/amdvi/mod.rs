@@ -10,6 +10,7 @@
 //! | [`command`] | writes registers: each write to the control register repeats what is on | `command` |
 //! | [`entry`] | the entry that decides how requests are translated | `entry` |
 //! | [`judge`] | whether hardware accepts an entry, and which domain it names | `judge` |
+//! | [`segment`] | a segment of the device table | |
 //! | [`tables`] | device table and CR3 tables of our own | `tables` |
 //! | [`census`] | copies and checks these tables, and lists their entries | `census` |
 //! | [`old_queue`] | waits for the dead kernel's command buffer | `old_queue` |
@@ -35,6 +36,7 @@ pub(crate) mod old_queue;
 pub(crate) mod queue;
 pub(crate) mod reuse;
 pub(crate) mod ring;
+pub(crate) mod segment;
 pub(crate) mod swap;
 pub(crate) mod tables;
 pub(crate) mod tags;

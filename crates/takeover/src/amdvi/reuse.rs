@@ -1,10 +1,13 @@
 //! What the dead kernel made and the unit goes on using, because it does not take another: command buffer, event log and device table
-//! where secure nested paging has locked the registers that name them (2.12), or the table alone where its base cannot move in one step.
+//! where secure nested paging has locked the registers that name them (2.12), or the table alone where its base cannot move in one step or
+//! no frames are left side by side for another.
 //!
 //! All of it is in memory that devices may still write to. A buffer is used from its tail on, and a device table is changed entry by
 //! entry ([`Tables::pass_on`](crate::amdvi::tables::Tables::pass_on)); our copy of the table stays what is believed.
 
-use amdvi::control::{Control, DeviceTableBase, ExclusionBase};
+use alloc::vec::Vec;
+
+use amdvi::control::{Control, ExclusionBase, Status};
 use amdvi::registers::{
     COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT,
 };
@@ -14,11 +17,15 @@ use crate::amdvi::command::{Buffers, CommandedUnit};
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
-use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
+use crate::amdvi::swap::obstacle;
+use crate::amdvi::unit::STATUS;
+use crate::hazard::{Danger, HazardPlace, Hazards, Obstacle, Outcome};
 use crate::ledger::Told;
 use crate::own::OwnMemory;
+use crate::patience::Waiting;
 use crate::table::page_at;
 use crate::unit::UnitError;
+use machine::growth::{OutOfMemory, collected};
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Whether secure nested paging has locked the registers that name tables and buffers. The one that is tried means nothing while
@@ -33,6 +40,17 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let is_locked = self.unit.read(EXCLUSION_LIMIT) == before;
         self.unit.write(EXCLUSION_LIMIT, before);
         is_locked
+    }
+
+    /// The dead kernel's memory that the unit goes on using: its device table, if something keeps the unit from another, and its buffers
+    /// where the registers are locked. Where hardware ignores a register without a sign, that shows only when it is written.
+    pub(crate) fn memory_in_use(&mut self) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
+        let is_locked = self.is_locked();
+        let stays = is_locked || obstacle(self).is_some();
+        let tables = self.tables.segments().iter().filter(|_| stays).map(|segment| segment.found.table());
+        let buffers = [COMMAND_BUFFER, EVENT_LOG].into_iter().filter(|_| is_locked);
+        let rings = buffers.filter_map(|register| Ring::of_old(self.unit.buffer(register)));
+        collected(tables.chain(rings.map(Ring::memory)))
     }
 
     /// Whether the unit goes on using the dead kernel's buffers.
@@ -64,9 +82,18 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         if !is_at_rest {
             return self.restart_old_buffer();
         }
-        let quiet = self.keep().with_completion_interrupt(false).with_event_interrupt(false);
-        self.unit.write(CONTROL, self.giving_devices_up(quiet).into_bits());
+        self.unit.write(CONTROL, self.giving_devices_up(quiet(self.keep())).into_bits());
         Ok(())
+    }
+
+    /// Whether the unit has stopped its logs of page requests and guests' interrupts; they are told to by
+    /// [`reuse_buffers`](Self::reuse_buffers). Where hardware does not take that, nothing is waited for.
+    pub(crate) fn has_stopped_other_logs(&mut self) -> bool {
+        let control = self.unit.control();
+        let runs = |status: Status| status.ppr_log_runs() || status.ga_log_runs();
+        let takes_it = !control.ppr_log() && !control.ga_log();
+        !runs(self.unit.status())
+            || takes_it && self.wait(STATUS, "logs stopped", |unit| !runs(unit.status())).is_ok()
     }
 
     /// Goes on with the dead kernel's buffer where somebody else has written its tail, or starts it anew, empty, if it has stopped.
@@ -83,8 +110,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let buffers = self.buffers.as_mut().ok_or(UnitError::NoQueue)?;
         buffers.commands.go_on_at(0);
         let has_log = buffers.log.is_some();
-        let off = self.keep().with_command_buffer(false);
-        let off = off.with_completion_interrupt(false).with_event_interrupt(false);
+        let off = quiet(self.keep()).with_command_buffer(false);
         self.control(off, "CmdBufRun clear", |status| !status.command_buffer_runs())?;
         self.unit.write(COMMAND_HEAD, 0);
         self.unit.write(COMMAND_TAIL, 0);
@@ -93,30 +119,40 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         Ok(self.control(on, "CmdBufRun", |status| status.command_buffer_runs())?)
     }
 
-    /// Makes the dead kernel's device table say what ours says; returns its base. If the memory of some of it cannot be used, nothing
-    /// changes, and there is none. An entry that devices keep writing stays as it is, and is named.
+    /// Makes the dead kernel's device table say what ours says; returns whether it does. If the memory of some of it cannot be used,
+    /// nothing changes. An entry that devices keep writing stays as it is, and is named.
     pub(crate) fn reuse_table(
         &mut self,
+        why: Obstacle,
         (old, own): (&impl OldMemory, OwnMemory<'_>),
         frames: &mut impl Frames,
         hazards: &mut Hazards,
-    ) -> Option<DeviceTableBase> {
-        let base = |number| self.unit.device_table(number);
-        let mut tables = self.tables.segments().map(|segment| base(segment.number).table());
-        if !tables.all(|table| is_usable(table, (old, own), frames)) {
-            return None;
+    ) -> bool {
+        let mut segments = self.tables.segments().iter();
+        if !segments.all(|segment| is_usable(segment.found.table(), (old, own), frames)) {
+            return false;
         }
-        drop(tables);
         self.told = Told::Tables;
-        self.tables.reuse(base);
-        for (source, slot) in self.tables.slots() {
-            if let Err(Contended(entry)) = self.tables.pass_on(slot, frames) {
+        self.tables.stay_in_place(why);
+        for (source, _) in self.tables.slots() {
+            if let Err(Contended(entry)) = self.tables.pass_on(source, frames) {
                 let danger = Danger::EntryContended(entry);
                 hazards.note(HazardPlace::Device(source), danger, Outcome::KeptInPlace);
             }
         }
-        Some(base(0))
+        true
     }
+}
+
+/// The same, without interrupts, and without the logs that nobody reads: the unit itself answers page requests then.
+fn quiet(control: Control) -> Control {
+    control
+        .with_completion_interrupt(false)
+        .with_event_interrupt(false)
+        .with_ppr_log(false)
+        .with_ppr_interrupt(false)
+        .with_ga_log(false)
+        .with_ga_interrupt(false)
 }
 
 /// Takes memory of the dead kernel's into use; returns whether it is all memory, and none of it ours.

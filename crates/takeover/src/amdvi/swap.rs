@@ -5,13 +5,14 @@
 //! cached entry and the new table. Everything that can fail is tried before the base changes: by then, the new buffer must have
 //! executed a command. Its frames are taken before anything of the old state changes.
 //!
-//! Where hardware does not take a new base, or not in one step, the dead kernel's device table stays in force and is made to say what
-//! ours says, entry by entry; where it takes no buffers either, the dead kernel's are used on ([`reuse`](crate::amdvi::reuse)). The
-//! report names what stays, and what does not hold because of it.
+//! Where hardware does not take a new base, or not in one step, or there is no room for a table, the dead kernel's device table stays in
+//! force and is made to say what ours says, entry by entry; where it takes no buffers either, the dead kernel's are used on
+//! ([`reuse`](crate::amdvi::reuse)). The report names what stays, and what does not hold because of it. A unit whose table another unit
+//! had too gets what replaced that, or finds it changed already.
 
 use amdvi::control::{Control, DeviceTableBase};
 use amdvi::registers::{COMMAND_BUFFER, CONTROL, DEVICE_TABLE};
-use machine::{Clock, Frames, OldMemory, Registers};
+use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Registers};
 
 use crate::amdvi::command::CommandedUnit;
 use crate::amdvi::found::Found;
@@ -43,8 +44,12 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     unit.submit(&core::iter::empty(), frames).map_err(|error| before(unit, control, error))?;
     if unit.reuses_buffers() {
         hazards.note(HazardPlace::Unit, Danger::BuffersInPlace, Outcome::KeptInPlace);
+        if !unit.has_stopped_other_logs() {
+            hazards.note(HazardPlace::Unit, Danger::LogsInPlace, Outcome::KeptInPlace);
+        }
     }
     let base = bring_into_force(unit, control, (old, own), frames, hazards)?;
+    note_exclusion(unit, surroundings, hazards);
     note_without_entry(unit, surroundings, hazards);
     unit.forget(Scope::Everything, frames).map_err(after)?;
     // Only now, because events under the old tables are evidence too.
@@ -89,10 +94,10 @@ fn open_buffers<R: Registers, C: Clock>(
 fn before<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     control: Control,
-    error: impl Into<UnitError>,
+    reason: impl Into<Reason>,
 ) -> Failure {
     unit.unit.write(CONTROL, control.into_bits());
-    Failure { reason: Reason::Unit(error.into()), in_force: InForce::Old }
+    Failure { reason: reason.into(), in_force: InForce::Old }
 }
 
 fn after(error: UnitError) -> Failure {
@@ -107,6 +112,9 @@ fn bring_into_force<R: Registers, C: Clock>(
     frames: &mut impl Frames,
     hazards: &mut Hazards,
 ) -> Result<DeviceTableBase, Failure> {
+    if let Some(why) = unit.tables.in_place {
+        return Ok(stay(unit, why, hazards));
+    }
     let locked = UnitError::Locked(DEVICE_TABLE.name);
     let obstacle = match obstacle(unit) {
         Some(obstacle) => obstacle,
@@ -115,13 +123,12 @@ fn bring_into_force<R: Registers, C: Clock>(
             loaded => return loaded,
         },
     };
-    if let Some(base) = unit.reuse_table(memory, frames, hazards) {
-        let danger = Danger::TableInPlace { table: base.table().start, why: obstacle };
-        hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
-        return Ok(base);
+    if unit.reuse_table(obstacle, memory, frames, hazards) {
+        return Ok(stay(unit, obstacle, hazards));
     }
     match obstacle {
         Obstacle::Locked => Err(before(unit, control, locked)),
+        Obstacle::NoRun { pages } => Err(before(unit, control, Reason::DeviceTable { pages })),
         Obstacle::Halves { old, new } => {
             hazards.note(HazardPlace::Unit, Danger::BaseInHalves { old, new }, Outcome::Duplicated);
             load_tables(unit)
@@ -129,18 +136,46 @@ fn bring_into_force<R: Registers, C: Clock>(
     }
 }
 
-/// What is known beforehand to keep the unit from our device table: the same lock as for buffers, or a base that would change in both
-/// halves of the register.
-fn obstacle<R: Registers, C: Clock>(unit: &CommandedUnit<'_, R, C>) -> Option<Obstacle> {
+/// Notes that the dead kernel's device table stays in force, which says what ours says, perhaps for other units too; returns its base.
+fn stay<R: Registers, C: Clock>(
+    unit: &mut CommandedUnit<'_, R, C>,
+    why: Obstacle,
+    hazards: &mut Hazards,
+) -> DeviceTableBase {
+    unit.told = Told::Tables;
+    let base = unit.unit.device_table(0);
+    let danger = Danger::TableInPlace { table: base.table().start, why };
+    hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
+    base
+}
+
+/// What is known beforehand to keep the unit from our device table: the same lock as for buffers, no table that hardware could take, or
+/// a base that would change in both halves of the register.
+pub(crate) fn obstacle<R: Registers, C: Clock>(unit: &CommandedUnit<'_, R, C>) -> Option<Obstacle> {
     if unit.reuses_buffers() {
         return Some(Obstacle::Locked);
     }
-    let moves = unit
-        .tables
-        .segments()
-        .map(|segment| (unit.unit.device_table(segment.number).table().start, segment.base.table().start));
-    let mut across = moves.filter(|(old, new)| old.get() >> 32 != new.get() >> 32);
-    across.next().map(|(old, new)| Obstacle::Halves { old, new })
+    unit.tables.segments().iter().find_map(|segment| {
+        let (old, base) = (segment.found.table(), segment.base);
+        let Some(new) = base else {
+            return Some(Obstacle::NoRun { pages: (old.len() / PAGE_SIZE) as usize });
+        };
+        let (old, new) = (old.start, new.table().start);
+        (old.get() >> 32 != new.get() >> 32).then_some(Obstacle::Halves { old, new })
+    })
+}
+
+/// Notes that requests to our memory pass, whatever the tables say, if the exclusion range has some of it. Firmware has it in memory of its
+/// own.
+fn note_exclusion<R: Registers, C: Clock>(
+    unit: &CommandedUnit<'_, R, C>,
+    surroundings: &Surroundings<'_>,
+    hazards: &mut Hazards,
+) {
+    let excluded = unit.unit.exclusion();
+    if surroundings.own_memory().touches(excluded) {
+        hazards.note(HazardPlace::Unit, Danger::ReachesOwnMemory(excluded.start), Outcome::KeptInPlace);
+    }
 }
 
 /// Notes the devices that there are, and for which the table in force has no entry.
@@ -162,13 +197,13 @@ fn load_tables<R: Registers, C: Clock>(
     unit.told = Told::Tables;
     let mut loaded = DeviceTableBase::new();
     for index in 0.. {
-        let Some(segment) = unit.tables.segments().nth(index) else { break };
-        let register = table_register(segment.number);
+        let Some(segment) = unit.tables.segments().get(index) else { break };
+        let (register, base) = (table_register(segment.number), segment.base.unwrap_or_default());
         if register == DEVICE_TABLE {
-            loaded = segment.base;
+            loaded = base;
         }
         let failure = |error: UnitError| Failure { reason: error.into(), in_force: InForce::Unknown };
-        unit.name(register, segment.base.into_bits()).map_err(failure)?;
+        unit.name(register, base.into_bits()).map_err(failure)?;
     }
     Ok(loaded)
 }

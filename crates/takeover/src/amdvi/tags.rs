@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::growth::{OutOfMemory, push};
+use machine::growth::{OutOfMemory, collected, push};
 
 /// A domain-id, and a PASID for translations through guest tables.
 pub(crate) type Tag = (u16, Option<u32>);
@@ -23,6 +23,11 @@ impl Tags {
     pub(crate) fn sort(&mut self) {
         self.list.sort_unstable();
         self.list.dedup();
+    }
+
+    /// The same, for another unit.
+    pub(crate) fn lent(&self) -> Result<Self, OutOfMemory> {
+        Ok(Self { list: collected(self.list.iter().copied())? })
     }
 
     /// All tags.

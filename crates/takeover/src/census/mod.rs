@@ -52,7 +52,11 @@ pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
 ) -> Result<Census, Reason> {
     match unit {
         Unit::Vtd(unit) => vtd::census::take(unit, resources).map(|(census, _)| census),
-        Unit::AmdVi(unit) => amdvi::census::take(unit, resources).map(|(census, _)| census),
+        Unit::AmdVi(unit) => {
+            let mut hazards = Hazards::new(resources.limits.hazards);
+            let tables = amdvi::census::device_table::copy(unit, resources, &mut hazards)?;
+            amdvi::census::take(unit, (tables, hazards), resources).map(|(census, _)| census)
+        }
     }
 }
 

@@ -27,6 +27,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
                 self.note(own.intersection(whole), danger, Outcome::Fenced);
             }
         }
+        for (memory, addresses) in identity.in_use().iter().map(|memory| (memory, same_addresses(*memory))) {
+            if addresses.overlaps(whole) {
+                let danger = Danger::ReachesMemoryInUse(memory.start);
+                self.note(addresses.intersection(whole), danger, Outcome::Fenced);
+            }
+        }
         for left_out in identity.left_out().iter().filter(|range| range.overlaps(whole)) {
             self.note(left_out.intersection(whole), Danger::NoMemory, Outcome::Fenced);
         }

@@ -316,7 +316,7 @@ fn without_a_way_to_write_old_memory_a_base_moves_all_the_same() {
 }
 
 /// Frames that are nothing but our own.
-struct OwnOnly(OwnFrames);
+pub(crate) struct OwnOnly(pub(crate) OwnFrames);
 
 impl Frames for OwnOnly {
     fn allocate(&mut self) -> Option<PhysicalAddress> {

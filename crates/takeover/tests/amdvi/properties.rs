@@ -11,7 +11,7 @@ use verdict::{isolation, limits, told};
 use takeover::hazard::{Danger, HazardPlace};
 use takeover::{MapError, UnitError};
 
-use crate::common::{PLENTY, STRANGER, Taken, cases, plausible, take_over};
+use crate::common::{PLENTY, STRANGER, Taken, cases, plausible, servers, take_over};
 
 /// Whether a unit may have been without a table for an instant.
 fn may_be_between(taken: &Taken<'_>) -> bool {
@@ -38,7 +38,11 @@ proptest! {
 
     /// A driver's buffers are for its device alone, at addresses that nobody used, and disturb nobody.
     #[test]
-    fn a_driver_gets_addresses_that_nobody_used(scenario in plausible(), pick in 0..9_usize, pages in 1..17_u64) {
+    fn a_driver_gets_addresses_that_nobody_used(
+        scenario in prop_oneof![plausible(), servers()],
+        pick in 0..9_usize,
+        pages in 1..17_u64,
+    ) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
         let taken = take_over(&scenario, &machine, &mut frames, &clock, &limits());

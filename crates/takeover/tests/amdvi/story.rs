@@ -11,7 +11,6 @@ use model::amdvi::scenario::{
 use model::amdvi::walk::Traits;
 use model::habits::{Chore, Habit, Habits};
 use model::{Answer, Direction, Machine, MemoryKind, Requester};
-use takeover::failure::{InForce, Reason};
 use takeover::hazard::{Danger, HazardPlace};
 use takeover::{Found, Inherited, OldQueue, Outcome};
 use verdict::{limits, told};
@@ -245,14 +244,4 @@ fn a_device_that_does_not_answer_is_named() {
         let silent = HazardPlace::Device(SourceId(DISK.source));
         assert_eq!(dangers(taken), [(silent, Danger::DeviceTlbSilent, Outcome::KeptInPlace)]);
     });
-}
-
-#[test]
-fn a_device_table_takes_frames_side_by_side() {
-    let scenario = with(|unit| unit.table_pages = 512);
-    let machine = scenario.machine();
-    let (mut frames, clock) = (machine.frames(400), machine.clock());
-    let failure = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap_err();
-    assert_eq!((failure.reason, failure.in_force), (Reason::DeviceTable { pages: 512 }, InForce::Old));
-    assert_eq!(reach(&machine, DISK, IOVA), Some(PAGE));
 }

@@ -72,8 +72,22 @@ impl OldKernel<'_> {
         }
     }
 
-    /// Writes a unit's device table: entries of functions, and what the others say.
+    /// Writes a unit's device table, unless it uses another unit's, and the entries of its functions there.
     pub(super) fn write_device_table(&mut self, unit: usize) {
+        match self.scenario.units[unit].table_of {
+            Some(other) => self.tables.devices.push(self.tables.devices[other].clone()),
+            None => self.make_device_table(unit),
+        }
+        for function in self.scenario.functions_of(unit) {
+            let entry = self.entry(function);
+            if let Some(at) = self.entry_of(unit, function.source) {
+                self.write_words(at, &entry.words());
+            }
+        }
+    }
+
+    /// Makes a device table, in which each entry says what is said of ids that no function has.
+    fn make_device_table(&mut self, unit: usize) {
         let description = &self.scenario.units[unit];
         let segments = 1_usize << description.segments;
         let is_there = |page: PhysicalAddress| {
@@ -86,12 +100,6 @@ impl OldKernel<'_> {
         for source in 0..=u16::MAX {
             if let Some(at) = self.entry_of(unit, source).filter(|_| filler != [0; 4]) {
                 self.write_words(at, &filler);
-            }
-        }
-        for function in self.scenario.functions_of(unit) {
-            let entry = self.entry(function);
-            if let Some(at) = self.entry_of(unit, function.source) {
-                self.write_words(at, &entry.words());
             }
         }
     }

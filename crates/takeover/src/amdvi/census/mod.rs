@@ -1,56 +1,44 @@
 //! Takes the census of an AMD-Vi unit: device table and CR3 tables are copied into frames of our own and checked there; these
 //! copies become the new tables.
 
+pub(crate) mod device_table;
 mod guest;
 
 use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, SourceId};
+use machine::{ENTRIES, Frames, OldMemory, Registers, SourceId};
 
 use crate::amdvi::entry::{self, Entry, Says, says};
 use crate::amdvi::judge::{Abilities, DOMAINS, Passing};
-use crate::amdvi::tables::{Segment, Tables};
+use crate::amdvi::tables::Tables;
 use crate::amdvi::unit::Unit;
-use crate::census::{Census, Roll, root_lost};
+use crate::census::{Census, Roll};
 use crate::entry::{Entry as AnyEntry, Link, Slot};
 use crate::failure::Reason;
 use crate::found::{Context, Layout};
-use crate::hazard::{Danger, HazardPlace, Outcome};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::resources::Resources;
 use crate::sources::Sources;
-use crate::surroundings::Surroundings;
-use crate::table::{new_table, read_table};
+use crate::table::new_table;
 use machine::growth::OutOfMemory;
 
-/// Takes the census of a unit, and returns the tables of our own that it made. It writes only to frames of our own.
+/// Takes the census of a unit by the copy of its device table, and returns all tables of our own. It writes only to frames of our own.
 pub(crate) fn take<R: Registers, C, M: OldMemory, F: Frames>(
     unit: &Unit<'_, R, C>,
+    (tables, hazards): (Tables, Hazards),
     resources: &mut Resources<'_, M, F>,
 ) -> Result<(Census, Tables), Reason> {
-    if !unit.control().enabled() {
-        return Err(Reason::TranslationOff);
-    }
     let abilities = Abilities::of(unit);
-    let known = known(resources.surroundings)?;
-    let roll = Roll::new(resources, Abilities::ARCHITECTURE, DOMAINS)?;
-    let (tables, control) = (Tables::default(), unit.control());
+    let known = device_table::known(resources.surroundings)?;
+    let roll = Roll { hazards, ..Roll::new(resources, Abilities::ARCHITECTURE, DOMAINS)? };
+    let control = unit.control();
     let mut taker = Taker { roll, abilities, control, tables, known, has_unlisted: false };
-    taker.check_exclusion(unit);
-    taker.copy_device_table(unit)?;
     taker.visit_device_table()?;
     let of_unlisted = taker.sort_contexts()?;
     Ok((taker.roll.close(of_unlisted), taker.tables))
 }
 
-/// The devices that there are, as far as the caller knows.
-fn known(surroundings: &Surroundings<'_>) -> Result<Sources, OutOfMemory> {
-    let mut known = Sources::default();
-    let functions = surroundings.device_tlbs.iter().map(|tlb| tlb.source);
-    functions.chain(surroundings.wanted.iter().copied()).try_for_each(|source| known.insert(source))?;
-    Ok(known)
-}
-
-/// Copies the device table, and lists its entries in the order of source-ids.
+/// Lists the entries of the copied device table in the order of source-ids, and copies the tables of guests that they name.
 struct Taker<'a, M, F> {
     roll: Roll<'a, M, F>,
     abilities: Abilities,
@@ -63,75 +51,12 @@ struct Taker<'a, M, F> {
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Requests to the exclusion range pass, whatever the tables say. Firmware has it in memory of its own.
-    fn check_exclusion<R: Registers, C>(&mut self, unit: &Unit<'_, R, C>) {
-        let excluded = unit.exclusion();
-        if self.roll.surroundings.own_memory().touches(excluded) {
-            let danger = Danger::ReachesOwnMemory(excluded.start);
-            self.roll.hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
-        }
-    }
-
-    /// Copies all segments of the device table into frames that follow each other, as hardware demands.
-    fn copy_device_table<R: Registers, C>(&mut self, unit: &Unit<'_, R, C>) -> Result<(), Reason> {
-        let segments = unit.control().segments();
-        for number in 0..segments {
-            let old = unit.device_table(number).table();
-            let pages = (old.len() / PAGE_SIZE) as usize;
-            let known = self.frames_for_known(number, segments).max(pages);
-            let larger = self.allocate(known, old.start).map(|start| (known, start));
-            let found = larger.or_else(|| Some((pages, self.allocate(pages, old.start)?)));
-            let (frames, start) = found.ok_or(Reason::DeviceTable { pages })?;
-            let segment = Segment::new(number, segments, frames, start);
-            self.copy_segment(segment, old)?;
-            self.tables.remember_segment(segment)?;
-        }
-        Ok(())
-    }
-
-    /// Takes frames that follow each other: below 4 GiB if the old kernel's table is there, or the base could not move in one step.
-    fn allocate(&mut self, pages: usize, old: PhysicalAddress) -> Option<PhysicalAddress> {
-        const LIMIT: PhysicalAddress = PhysicalAddress::new(1 << 32);
-        let low = (old < LIMIT).then(|| self.roll.frames.allocate_run_below(pages, LIMIT)).flatten();
-        match pages {
-            _ if low.is_some() => low,
-            1 => self.roll.frames.allocate(),
-            _ => self.roll.frames.allocate_run(pages),
-        }
-    }
-
-    /// How many frames a segment must have for all devices that there are, as far as is known. Requests of a device for which
-    /// there is no entry pass untranslated (2.2.2): it could reach our memory, and could not be attached.
-    fn frames_for_known(&self, number: usize, segments: usize) -> usize {
-        let Surroundings { device_tlbs, wanted, .. } = *self.roll.surroundings;
-        let known = device_tlbs.iter().map(|tlb| tlb.source).chain(wanted.iter().copied());
-        known.filter_map(|source| Segment::frames_for(source, number, segments)).max().unwrap_or(0)
-    }
-
-    /// Copies a segment page by page. The takeover is refused if the first page of all cannot be read; any other that cannot
-    /// blocks its devices: hardware could not read it either, or must not.
-    fn copy_segment(&mut self, segment: Segment, old: Range<PhysicalAddress>) -> Result<(), Reason> {
-        let own = self.roll.surroundings.own_memory();
-        let pages = (old.len() / PAGE_SIZE) as usize;
-        for (page, frame) in segment.frames().enumerate().take(pages) {
-            let old = old.start.saturating_add(page as u64 * PAGE_SIZE);
-            let Err(danger) = read_table(old, frame, self.roll.old, self.roll.frames, own) else { continue };
-            let first = segment.first_in(page);
-            if first == SourceId(0) {
-                return Err(root_lost(danger));
-            }
-            let blocked = entry::blocked(DeviceTableEntry::default()).words();
-            self.roll.frames.table_mut(frame).as_chunks_mut().0.fill(blocked);
-            self.roll.hazards.note(HazardPlace::Bus(first.bus()), danger, Outcome::Blocked);
-        }
-        Ok(())
-    }
-
     /// Lists the entries of all segments that say how requests are translated; all others block, or wait for the map that
     /// replaces pass-through.
     fn visit_device_table(&mut self) -> Result<(), OutOfMemory> {
         for number in 0.. {
-            let Some(segment) = self.tables.segments().nth(number) else { break };
+            let Some(segment) = self.tables.segments().get(number) else { break };
+            let segment = segment.lent()?;
             for (source, slot) in segment.slots() {
                 self.visit(source, slot)?;
             }
