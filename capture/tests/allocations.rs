@@ -306,13 +306,13 @@ fn no_allocation_for_an_nvme_disk_aborts() {
     let dead = dead_kernel();
     let mut disk = fixtures::Disk(vec![0; DISK as usize]);
     Area::format(&mut disk, 0, Label { uuid: UUID, length: DISK, created: 0 }).unwrap();
-    let namespace = nvme::Namespace { blocks: DISK / 512, ..nvme::Namespace::default() };
-    let model = nvme::Model { namespaces: [(1, namespace)].into(), ..nvme::Model::default() };
+    let namespace = nvme::model::Namespace { blocks: DISK / 512, ..nvme::model::Namespace::default() };
+    let model = nvme::model::Model { namespaces: [(1, namespace)].into(), ..nvme::model::Model::default() };
     let story = || {
         let (access, clock) = failing::sheltered(|| {
             let world = nvme::machine(model.clone());
             world.borrow_mut().contents.get_mut(&1).unwrap().disk.clone_from(&disk.0);
-            (Shelter(nvme::FakeAccess::new(&world)), Shelter(FakeClock(world)))
+            (Shelter(nvme::registers::FakeAccess::new(&world)), Shelter(FakeClock(world)))
         });
         // A level of which not all pages are sure to fit: there are more passes.
         dump(access, clock, &dead, Codec::None, Level::new(0).unwrap())

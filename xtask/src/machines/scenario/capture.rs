@@ -68,14 +68,14 @@ impl Scenario {
         self.second_kernel.unwrap_or(self.kernel)
     }
 
-    /// Whose tables a stock crash kernel has the unit translate with. Beside it Holdover has no memory below 4 GiB for a device table of AMD's
-    /// unit, whose base then stays as it is.
+    /// Whose tables a stock crash kernel has the unit translate with. Where nothing is reserved below 4 GiB, Holdover has no memory for a
+    /// device table of AMD's unit there, and its base stays as it is.
     pub(crate) fn second_tables(&self) -> SecondTables {
         let adopts = self.unit.iommu == Iommu::Amd && self.crash_kernel().suite() == Suite::Testing;
         match (adopts, self.reservation) {
             (false, _) => SecondTables::Own,
-            (true, Reservation::Low) => SecondTables::Holdovers,
-            (true, Reservation::High | Reservation::OnlyHigh) => SecondTables::Dead,
+            (true, Reservation::Low | Reservation::High) => SecondTables::Holdovers,
+            (true, Reservation::OnlyHigh) => SecondTables::Dead,
         }
     }
 }
