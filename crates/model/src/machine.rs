@@ -105,8 +105,8 @@ impl Machine {
         }
     }
 
-    /// The memory of the device table and of the command buffer of a unit of AMD-Vi, which a takeover may have to go on using; none on
-    /// VT-d.
+    /// The memory of the device table, the command buffer and the event log of a unit of AMD-Vi, which a takeover may have to go on using;
+    /// none on VT-d.
     pub fn reusable(&self, unit: usize) -> Vec<Range<PhysicalAddress>> {
         match &self.world.borrow().units[unit] {
             ModelUnit::Vtd(_) => Vec::new(),

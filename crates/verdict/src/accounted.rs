@@ -1,7 +1,7 @@
 //! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
 //! its reason, and what the report says is so.
 
-use machine::{PhysicalAddress, SourceId};
+use machine::{PhysicalAddress, Range, SourceId};
 use model::walk::Reached;
 use model::{Access, Answer, Machine, MemoryKind, Requester};
 use takeover::hazard::{Danger, HazardPlace};
@@ -33,7 +33,7 @@ pub fn requester(context: &ContextReport) -> Requester {
 enum Fate {
     /// It gets the same answer.
     Same,
-    /// It is blocked, and had reached the capture kernel's memory.
+    /// It is blocked, and had reached the capture kernel's memory, or memory that the unit uses on.
     Fenced,
     /// It is blocked, and had reached something else.
     Lost,
@@ -42,11 +42,16 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(machine: &Machine, before: Answer, now: Answer) -> Self {
+    fn of((machine, in_use): (&Machine, &[Range<PhysicalAddress>]), before: Answer, now: Answer) -> Self {
         match (before, now) {
             _ if before == now => Self::Same,
             (Answer::Blocked(_), Answer::Blocked(_)) => Self::Same,
             (Answer::Memory(address), Answer::Blocked(_)) if is_captures(machine, address) => Self::Fenced,
+            (Answer::Memory(address), Answer::Blocked(_))
+                if in_use.iter().any(|memory| memory.contains(address)) =>
+            {
+                Self::Fenced
+            }
             (_, Answer::Blocked(_)) => Self::Lost,
             _ => Self::Changed,
         }
@@ -128,16 +133,29 @@ fn check_context(machine: &Machine, unit: usize, report: &Report, context: &Cont
     let explained = context.outcome == Outcome::Duplicated || is_explained(report, context);
     ensure(explained, || format!("{context:?} without a reason: {:?}", report.hazards.listed))?;
     let leaves = machine.reached_before(unit, requester(context));
-    accesses_to_some(&leaves).try_for_each(|access| check_access(machine, unit, context, access))
+    let in_use = in_use(machine, unit, report);
+    accesses_to_some(&leaves).try_for_each(|access| check_access((machine, &in_use), unit, context, access))
 }
 
-fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access: Access) -> Verdict {
+/// The old kernel's memory that the unit goes on using, by its report.
+fn in_use(machine: &Machine, unit: usize, report: &Report) -> Vec<Range<PhysicalAddress>> {
+    let is_use = |danger: Danger| matches!(danger, Danger::TableInPlace { .. } | Danger::BuffersInPlace);
+    let uses = report.hazards.listed.iter().any(|hazard| is_use(hazard.danger));
+    if uses { machine.reusable(unit) } else { Vec::new() }
+}
+
+fn check_access(
+    (machine, in_use): (&Machine, &[Range<PhysicalAddress>]),
+    unit: usize,
+    context: &ContextReport,
+    access: Access,
+) -> Verdict {
     let (before, now) = (machine.answer_before(unit, access), machine.answer(unit, access));
     // What passes whatever the tables say, passes a device that is blocked too.
     if machine.exclusion(unit).contains(PhysicalAddress::new(access.iova.get())) && before == now {
         return Ok(());
     }
-    let fate = Fate::of(machine, before, now);
+    let fate = Fate::of((machine, in_use), before, now);
     let fine = fate.is_allowed_by(context) || matches!(before, Answer::Blocked(_));
     ensure(fine, || {
         format!("{access} was {before}, is {fate:?}, but {} is called {}", context.source, context.outcome)

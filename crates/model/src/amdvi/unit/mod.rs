@@ -118,14 +118,15 @@ impl AmdViUnit {
         Bases { control: self.control(), segments, exclusion: range, excluded }
     }
 
-    /// The memory of the device table and of the command buffer.
+    /// The memory of the device table, the command buffer and the event log, whose entries are as long as commands.
     pub(crate) fn reusable(&self) -> Vec<Range<machine::PhysicalAddress>> {
         let Bases { control, segments, .. } = self.bases();
         let tables = segments.into_iter().take(control.segments()).map(DeviceTableBase::table);
-        let buffer = BufferBase::from_bits(self.get(COMMAND_BUFFER.offset));
-        let bytes = buffer.entries().map(|entries| (entries * COMMAND_BYTES) as u64);
-        let buffer = bytes.and_then(|bytes| Range::sized(buffer.address(), bytes));
-        tables.chain(buffer).collect()
+        let buffers = [COMMAND_BUFFER, EVENT_LOG].map(|register| {
+            let base = BufferBase::from_bits(self.get(register.offset));
+            Range::sized(base.address(), (base.entries()? * COMMAND_BYTES) as u64)
+        });
+        tables.chain(buffers.into_iter().flatten()).collect()
     }
 
     /// A view of the tables in force.

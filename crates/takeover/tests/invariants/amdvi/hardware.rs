@@ -77,8 +77,15 @@ fn check_in_place(scenario: Scenario, pick: usize, pages: &[u64]) -> Result<(), 
     machine.run(100);
     let described = Described::from(scenario);
     let check = |machine: &Machine, is_attached: bool| {
-        let is_of_log = |violation: &Violation| matches!(violation, Violation::Logged { .. });
-        let others = machine.violations().into_iter().filter(|violation| !is_of_log(violation)).count();
+        // Who is let pass reaches no memory that the unit uses on, whatever it had to do there.
+        let is_allowed = |violation: &Violation| match violation {
+            Violation::Logged { .. } => true,
+            Violation::Continuity { before: Answer::Memory(at), now: Answer::Blocked(_), .. } => {
+                reused.iter().any(|memory| memory.contains(*at))
+            }
+            _ => false,
+        };
+        let others = machine.violations().into_iter().filter(|violation| !is_allowed(violation)).count();
         prop_assert_eq!(others, 0, "{}", told(machine));
         of_each(machine, |unit| isolation::check(machine, unit))?;
         if !is_attached {
