@@ -131,7 +131,7 @@ impl Silence {
 }
 
 /// Invalidates what one device caches for requests without PASID and for each PASID in its tables.
-fn forget_all_of<R: Registers, C: Clock>(
+pub(crate) fn forget_all_of<R: Registers, C: Clock>(
     tlb: DeviceTlb,
     awaited: Awaited,
     contexts: &[Context],

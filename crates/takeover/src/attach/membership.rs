@@ -4,12 +4,13 @@ use machine::{Clock, Frames, Registers, SourceId};
 
 use super::Takeover;
 use crate::command::Scope;
-use crate::device_tlb::of_source;
+use crate::device_tlb::{forget_all_of, of_source};
 use crate::domain::Domain;
 use crate::entry::Slot;
 use crate::failure::AttachError;
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
+use crate::patience::Awaited;
 use crate::twin::{own_root, twin};
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, insert, push};
@@ -70,12 +71,27 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         let slot = self.unit.slot(source, self.domains[domain].format, frames)?;
         if old.is_none() {
             self.unit.unlink(source, slot, frames)?;
+            self.forget_in_device(source, frames)?;
             self.remember(source, domain, slot)?;
         }
         self.contexts.iter_mut().filter(|context| is_entry(context, source)).for_each(|context| {
             context.slot = Some(slot);
         });
         self.link(source, domain, slot, frames)
+    }
+
+    /// Has a device that leaves its guest's tables drop what it keeps of them itself, if it answers: otherwise its driver may get
+    /// addresses under which it keeps something else, and what it does there is blocked.
+    fn forget_in_device(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<(), UnitError> {
+        let Some(tlb) = self.device_tlbs.iter().find(|tlb| tlb.source == source) else { return Ok(()) };
+        match forget_all_of(*tlb, Awaited::Answering, &self.contexts, &mut self.unit, frames) {
+            Err(UnitError::DeviceSilent | UnitError::DeviceUnheard) => {
+                let place = HazardPlace::Device(source);
+                self.report.hazards.note(place, Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+                Ok(())
+            }
+            told => told,
+        }
     }
 
     /// Notes that a source-id stays in a domain of its own. That holds for a blocked domain too: its device would

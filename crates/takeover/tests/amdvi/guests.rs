@@ -4,8 +4,10 @@ use ::amdvi::device_table::DeviceTableEntry;
 use machine::{Frames, Level, PAGE_SIZE, Permission, Range, SourceId};
 use model::amdvi::Scenario;
 use model::amdvi::damage::{Damage, Harm, Victim};
-use model::amdvi::scenario::{Attached, Cr3Addresses, Domain, GuestTables, Mapping, Process, Stage};
-use model::{Machine, MemoryKind, Own, OwnFrames, Requester};
+use model::amdvi::scenario::{
+    Attached, Cr3Addresses, DeviceTlb, Domain, GuestTables, Mapping, Process, Stage,
+};
+use model::{Answer, Direction, Machine, MemoryKind, Own, OwnFrames, Requester};
 use takeover::hazard::{Danger, HazardPlace};
 use takeover::{Inherited, Outcome};
 use verdict::{isolation, limits, told};
@@ -79,6 +81,26 @@ fn a_device_whose_nested_tables_are_ignored_keeps_its_hosts() {
     let disk = taken[0].attach(SourceId(DISK.source), &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (DOMAIN, Inherited::Tables));
     assert_eq!(machine.violations(), [], "{}", told(&machine));
+}
+
+/// Its device-TLB keeps what the guest had mapped at an address, and the driver gets that address in a new domain.
+#[test]
+fn a_device_of_a_guest_keeps_nothing_of_the_guests_when_a_driver_gets_it() {
+    let mut scenario = of_guest(Stage::Nested(1));
+    scenario.functions[0].device_tlb = Some(DeviceTlb::Answers);
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+    let mut taken = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+    machine.run(200);
+    let warm = || machine.access(0, DISK.access(GUESTS, Direction::Write));
+    assert_eq!(warm(), Answer::Memory(PAGE.into()));
+    let end = machine.ranges(MemoryKind::Capture)[0].end;
+    let buffer = Range::new((end.get() - PAGE_SIZE).into(), end);
+    let disk = taken[0].attach(SourceId(DISK.source), &[], &mut frames).unwrap();
+    let old = machine.old_memory();
+    let mut map = || taken[0].map(&disk, buffer, Permission::ReadWrite, &old, &mut frames).unwrap().get();
+    while map() < GUESTS {}
+    assert_eq!(warm(), Answer::Memory(buffer.start));
 }
 
 /// A nested guest, whose CR3 table the host made: its address is physical (GCR3TRPMode is clear).
