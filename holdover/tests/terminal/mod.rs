@@ -33,10 +33,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `holdover` on a terminal.
+    /// Starts `holdover` on a terminal. What runs in the background of a script ignores SIGINT, and so would a program that it starts;
+    /// what a person starts at a terminal does not.
     pub(crate) fn with(arguments: &[&str]) -> Self {
         let (terminal, program_side) = pty_process::blocking::open().unwrap();
-        let program = Command::new(env!("CARGO_BIN_EXE_holdover")).args(arguments).spawn(program_side);
+        let program = Command::new("env").arg("--default-signal=INT").arg(env!("CARGO_BIN_EXE_holdover"));
+        let program = program.args(arguments).spawn(program_side);
         let keys = Arc::new(terminal);
         let (reader, (sender, screen)) = (Arc::clone(&keys), channel());
         // Ends with the terminal: when the program is gone, reading fails.
