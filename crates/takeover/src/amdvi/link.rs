@@ -158,7 +158,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         if self.tables.is_of_device(slot) {
             let found = entry::load(slot, frames);
             if self.tables.are_named_by(found) {
-                return Ok(());
+                // A table in place may not say so yet, if devices kept writing the entry.
+                return self.catch_up(source, frames);
             }
             // A device that is blocked by tables that map nothing has no rights either: nothing of them is kept.
             entry::store(entry::linked(entry::blocked(found), link), slot, frames);
@@ -168,6 +169,15 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         } else {
             slot.store(&[cr3_of(link).into_bits()], frames);
         }
+        self.forget(Scope::Device(source), frames)
+    }
+
+    /// Makes a device table that stays in place say what ours says of a device, if it does not yet.
+    fn catch_up(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if self.tables.in_place.is_none() {
+            return Ok(());
+        }
+        self.tables.pass_on(source, frames)?;
         self.forget(Scope::Device(source), frames)
     }
 
