@@ -98,6 +98,9 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Uses the tables of another unit.
     pub(crate) fn share_tables(&mut self, other: &Self) -> Result<(), Reason> {
+        if !self.unit.control().enabled() {
+            return Err(Reason::TranslationOff);
+        }
         if !self.knows_as_much(other) {
             return Err(Reason::OtherModes);
         }

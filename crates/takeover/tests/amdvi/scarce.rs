@@ -6,8 +6,8 @@ use ::amdvi::control::{Control, DeviceTableBase};
 use ::amdvi::registers::{CONTROL, DEVICE_TABLE, device_table_segment};
 use machine::{Frames, Permission, PhysicalAddress, Range, Registers, SourceId};
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, DeviceTlb, Domain, Function, GuestTables, Lock, UnitScenario};
-use model::habits::{Chore, Habit};
+use model::amdvi::scenario::{Attached, DeviceTlb, Domain, Function, GuestTables, Lock, Power, UnitScenario};
+use model::habits::{Chore, Habit, Junk};
 use model::{Answer, Direction, Machine, MemoryKind, Own, OwnFrames, Requester, Violation};
 use proptest::prelude::*;
 use takeover::failure::{InForce, Reason};
@@ -167,6 +167,20 @@ fn a_unit_that_fails_is_alone_in_that() {
     }
 }
 
+/// One whose translation is off is left off.
+#[test]
+fn a_unit_that_does_not_translate_shares_no_table() {
+    let mut scenario = roomy(server(&scenario(), 2));
+    scenario.units[1].power = Power::Off;
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(usize::MAX), machine.clock());
+    let first = take_over_one(&scenario, (&machine, 0), &mut frames, &clock, &limits(), &[]).unwrap();
+    let second = take_over_one(&scenario, (&machine, 1), &mut frames, &clock, &limits(), &[first]);
+    let failure = second.map(|_| ()).unwrap_err();
+    assert_eq!((failure.reason, failure.in_force), (Reason::TranslationOff, InForce::Old));
+    assert!(!Control::from_bits(machine.registers(1).read64(CONTROL.offset)).enabled());
+}
+
 /// A unit asks the devices that are behind it; others would not answer it.
 #[test]
 fn a_device_is_asked_by_its_own_unit() {
@@ -299,4 +313,18 @@ let tables: Vec<_> = (0..scenario.units.len()).flat_map(|unit| segments(&machine
         let changed = machine.old_pages_changed();
         prop_assert!(changed.iter().all(|page| in_place(*page)), "{changed:x?}");
     }
+}
+
+/// A segment that says it is longer than its share of the devices: what is beyond is no device's.
+#[test]
+fn what_a_segment_has_beyond_its_share_costs_nothing() {
+    let mut scenario = with(|unit| unit.segments = 3);
+    scenario.units[0].traits.feature = scenario.units[0].traits.feature.with_device_table_segments(3);
+    // 64 pages are in old memory, and those beyond are ours.
+    let junk = Junk { register: DEVICE_TABLE.offset, reads: 0..1, value: 0xFC_0000 | 65 };
+    scenario.units[0].habits = scenario.units[0].habits.clone().with_junk(junk);
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(3000), machine.clock());
+    let taken = take_over(&scenario, &machine, &mut frames, &clock, &limits());
+    assert!(taken.is_ok(), "{:?}", taken.err());
 }

@@ -100,13 +100,16 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         for (page, frame) in segment.frames().enumerate().take(pages_of(segment.found)) {
             let old = page_of(segment.found, page);
             let Err(danger) = read_table(old, frame, self.old, self.frames, own) else { continue };
-            let first = segment.devices_in(page).next().unwrap_or_default();
-            if first == SourceId(0) {
+            // None of those beyond the segment's share.
+            let first = segment.devices_in(page).next();
+            if first == Some(SourceId(0)) {
                 return Err(root_lost(danger));
             }
             let blocked = entry::blocked(DeviceTableEntry::default()).words();
             self.frames.table_mut(frame).as_chunks_mut().0.fill(blocked);
-            self.hazards.note(HazardPlace::Bus(first.bus()), danger, Outcome::Blocked);
+            if let Some(first) = first {
+                self.hazards.note(HazardPlace::Bus(first.bus()), danger, Outcome::Blocked);
+            }
         }
         Ok(())
     }
