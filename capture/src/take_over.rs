@@ -7,7 +7,7 @@ mod neighbourhood;
 use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
-use machine::{Frames, OutOfMemory, PAGE_SIZE};
+use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range};
 use takeover::{DeviceTlb, Limits, Patience};
 
 use crate::acpi::{AcpiError, Tables};
@@ -15,7 +15,7 @@ use crate::discover::Machine;
 use crate::listing::{ListedUnit, Listing};
 use crate::platform::console::say;
 use crate::platform::frames::{FramePool, LowFrames};
-use crate::remapping::{Fate, Remapping, RemappingUnit};
+use crate::remapping::{Fate, LostError, Remapping, RemappingUnit};
 use crate::units::{self, Doubt, Serves};
 use handoff::{Areas, Share};
 
@@ -82,11 +82,13 @@ fn all_units(
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
     // All units together wait no longer than one may.
     let mut patience = Patience::default();
-    for (index, listed) in listing.units().enumerate() {
+    let mut found = found(listing, machine)?;
+    let locked = locked_memory(&mut found)?;
+    for (index, (listed, unit)) in listing.units().zip(found).enumerate() {
         let (tables, sharing) = tables_of(serves.get(index..).unwrap_or_default(), listing);
         let limits = Limits::default().sparing(sharing).among(frames.available(), tables);
         let limits = Limits { patience, ..limits };
-        let legacy = Legacy::of(&units)?;
+        let legacy = Legacy::of(&units, &locked)?;
         let device_tlbs = device_tlbs(machine, (&listed, index), &serves)?;
         let step = Step {
             limits,
@@ -96,7 +98,7 @@ fn all_units(
             before: &units,
             device_tlbs: &device_tlbs,
         };
-        let (unit, left) = step.accept(&listed, machine, &mut frames);
+        let (unit, left) = step.accept((&listed, unit), machine, &mut frames);
         patience = left;
         push(&mut units, unit)?;
     }
@@ -106,6 +108,28 @@ fn all_units(
     }
     let host_address_bits = neighbourhood.host_address_bits;
     Ok(Remapping { units, serves, doubt, frames, host_address_bits, old: machine.old })
+}
+
+/// The units of the firmware's table, with their registers.
+fn found(
+    listing: &Listing<'_>,
+    machine: &mut Machine,
+) -> Result<Vec<Result<FoundUnit, LostError>>, OutOfMemory> {
+    let mut found = Vec::new();
+    listing.units().try_for_each(|listed| push(&mut found, find::unit(&listed, &mut machine.space)))?;
+    Ok(found)
+}
+
+/// The dead kernel's memory that these units use on, known before any of them is taken over: devices of each may pass by a map that was
+/// made for another.
+fn locked_memory(
+    units: &mut [Result<FoundUnit, LostError>],
+) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
+    let mut locked = Vec::new();
+    for unit in units.iter_mut().flatten() {
+        unit.locked_memory()?.into_iter().try_for_each(|memory| push(&mut locked, memory))?;
+    }
+    Ok(locked)
 }
 
 /// How many of these units have tables of their own, and how many share those of one before: under Linux, AMD's units of one segment do.
@@ -155,12 +179,12 @@ impl Step<'_> {
     /// Takes over the unit that `listed` describes; returns it, and what is left of the patience.
     fn accept(
         &self,
-        listed: &ListedUnit<'_>,
-        machine: &mut Machine,
+        (listed, found): (&ListedUnit<'_>, Result<FoundUnit, LostError>),
+        machine: &Machine,
         frames: &mut FramePool,
     ) -> (RemappingUnit, Patience) {
         let segment = listed.segment();
-        let (registers, (fate, patience)) = match find::unit(listed, &mut machine.space) {
+        let (registers, (fate, patience)) = match found {
             Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
             Err(lost) => (Vec::new(), self.at_once(Fate::of_unfound(lost, self.listing.is_sound()))),
         };

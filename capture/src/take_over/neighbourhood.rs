@@ -27,11 +27,15 @@ pub(super) struct Legacy {
 }
 
 impl Legacy {
-    /// What these units left.
-    pub(super) fn of(units: &[RemappingUnit]) -> Result<Self, OutOfMemory> {
+    /// What these units left, where all units use this memory on whatever happens.
+    pub(super) fn of(
+        units: &[RemappingUnit],
+        locked: &[Range<PhysicalAddress>],
+    ) -> Result<Self, OutOfMemory> {
         let taken = || units.iter().filter_map(RemappingUnit::taken_over);
         let maps = collected(taken().flat_map(Takeover::identity_maps).copied())?;
-        Ok(Self { maps, in_use: collected(taken().flat_map(Takeover::in_use).copied())? })
+        let others = taken().flat_map(Takeover::in_use).filter(|memory| !locked.contains(memory));
+        Ok(Self { maps, in_use: collected(locked.iter().chain(others).copied())? })
     }
 }
 

@@ -260,7 +260,9 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
     unit.take_queue(resources.frames)?;
     let mut hazards = Hazards::new(resources.limits.hazards);
     let in_use = unit.copy_device_table(&mut resources, &mut hazards)?;
-    let all_in_use = collected(resources.surroundings.in_use.iter().chain(&in_use).copied())?;
+    let known = resources.surroundings.in_use;
+    let all_in_use = known.iter().chain(in_use.iter().filter(|memory| !known.contains(memory)));
+    let all_in_use = collected(all_in_use.copied())?;
     let surroundings = &resources.surroundings.with_in_use(&all_in_use);
     let mut resources = Resources { surroundings, ..resources };
     let census = unit.take_census(&mut resources, hazards)?;

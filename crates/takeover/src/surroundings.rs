@@ -26,9 +26,10 @@ pub struct Surroundings<'a> {
     /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
     /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
-    /// Memory of the dead kernel's that units which were taken over before use on where it is
-    /// ([`Takeover::in_use`](crate::Takeover::in_use)): the tables that replace pass-through leave it out, as they leave out what the unit
-    /// itself uses on.
+    /// Memory of the dead kernel's that units use on where it is: those which were taken over before
+    /// ([`Takeover::in_use`](crate::Takeover::in_use)), and all others as far as that is known before
+    /// ([`Unit::locked_memory`](crate::Unit::locked_memory)). The tables that replace pass-through leave it out, as they leave out what
+    /// the unit itself uses on.
     pub in_use: &'a [Range<PhysicalAddress>],
     /// What is known of devices that the old kernel may have allowed a device-TLB: one entry for each function whose
     /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its

@@ -3,12 +3,13 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use machine::{Contended, Registers};
+use machine::growth::OutOfMemory;
+use machine::{Contended, PhysicalAddress, Range, Registers};
 use vtd::fault::FaultStatus;
 
 use crate::{amdvi, vtd as vt_d};
 
-/// A remapping unit: reads its registers, and changes nothing.
+/// A remapping unit: reads its registers, and changes nothing that it does.
 #[derive(Debug)]
 pub enum Unit<'c, R, C> {
     /// Intel's.
@@ -51,6 +52,16 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
         match self {
             Self::Vtd(unit) => unit.register_bytes(),
             Self::AmdVi(_) => ::amdvi::registers::BYTES,
+        }
+    }
+
+    /// The dead kernel's memory that the unit will use on where it is, because hardware has locked the registers that name it: for the
+    /// [`Surroundings`](crate::Surroundings) of all units, those taken over before included. This writes a register that means
+    /// nothing now, and restores it.
+    pub fn locked_memory(&mut self) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
+        match self {
+            Self::AmdVi(unit) if unit.control().enabled() => unit.locked_memory(),
+            Self::Vtd(_) | Self::AmdVi(_) => Ok(Vec::new()),
         }
     }
 

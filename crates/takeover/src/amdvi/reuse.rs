@@ -18,7 +18,7 @@ use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
 use crate::amdvi::ring::{Owner, Ring};
 use crate::amdvi::swap::obstacle;
-use crate::amdvi::unit::STATUS;
+use crate::amdvi::unit::{STATUS, Unit};
 use crate::hazard::{Danger, HazardPlace, Hazards, Obstacle, Outcome};
 use crate::ledger::Told;
 use crate::own::OwnMemory;
@@ -27,30 +27,43 @@ use crate::table::page_at;
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, collected};
 
-impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
+impl<R: Registers, C> Unit<'_, R, C> {
     /// Whether secure nested paging has locked the registers that name tables and buffers. The one that is tried means nothing while
     /// there is no exclusion range, unless it is locked.
     pub(crate) fn is_locked(&mut self) -> bool {
-        let base = ExclusionBase::from_bits(self.unit.read(EXCLUSION_BASE));
-        if !self.unit.feature().snp() || base.enabled() {
+        let base = ExclusionBase::from_bits(self.read(EXCLUSION_BASE));
+        if !self.feature().snp() || base.enabled() {
             return false;
         }
-        let before = self.unit.read(EXCLUSION_LIMIT);
-        self.unit.write(EXCLUSION_LIMIT, before ^ 1 << PAGE_SHIFT);
-        let is_locked = self.unit.read(EXCLUSION_LIMIT) == before;
-        self.unit.write(EXCLUSION_LIMIT, before);
+        let before = self.read(EXCLUSION_LIMIT);
+        self.write(EXCLUSION_LIMIT, before ^ 1 << PAGE_SHIFT);
+        let is_locked = self.read(EXCLUSION_LIMIT) == before;
+        self.write(EXCLUSION_LIMIT, before);
         is_locked
     }
 
+    /// The dead kernel's memory that the unit goes on using because registers are locked: its device table, its buffers, and where waits
+    /// store; none if they are not.
+    pub(crate) fn locked_memory(&mut self) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
+        if !self.is_locked() {
+            return Ok(Vec::new());
+        }
+        let tables = (0..self.control().segments()).map(|number| self.device_table(number).table());
+        let rings = [COMMAND_BUFFER, EVENT_LOG].map(|register| Ring::of_old(self.buffer(register)));
+        let rings = rings.into_iter().flatten().map(Ring::memory);
+        collected(tables.chain(rings).chain(self.store_page().map(page_at)))
+    }
+}
+
+impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// The dead kernel's memory that the unit goes on using: its device table, if something keeps the unit from another, and its buffers
     /// where the registers are locked. Where hardware ignores a register without a sign, that shows only when it is written.
     pub(crate) fn memory_in_use(&mut self) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
-        let is_locked = self.is_locked();
-        let stays = is_locked || obstacle(self).is_some();
-        let tables = self.tables.segments().iter().filter(|_| stays).map(|segment| segment.found.table());
-        let buffers = [COMMAND_BUFFER, EVENT_LOG].into_iter().filter(|_| is_locked);
-        let rings = buffers.filter_map(|register| Ring::of_old(self.unit.buffer(register)));
-        collected(tables.chain(rings.map(Ring::memory)))
+        let locked = self.unit.locked_memory()?;
+        if !locked.is_empty() || obstacle(self).is_none() {
+            return Ok(locked);
+        }
+        collected(self.tables.segments().iter().map(|segment| segment.found.table()))
     }
 
     /// Whether the unit goes on using the dead kernel's buffers.

@@ -74,7 +74,7 @@ fn open_buffers<R: Registers, C: Clock>(
     memory: (&impl OldMemory, OwnMemory<'_>),
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
-    if unit.is_locked() {
+    if unit.unit.is_locked() {
         return unit.reuse_buffers(found.control, memory, frames);
     }
     unit.stop_old_buffers()?;

@@ -69,8 +69,12 @@ pub(crate) fn take_over_one<'c>(
     limits: &Limits,
     before: &[Taken<'c>],
 ) -> Result<Taken<'c>, Failure> {
+    let locked = (0..scenario.units.len()).flat_map(|unit| {
+        let mut unit = Unit::amdvi(machine.registers(unit), clock).expect("a unit");
+        unit.locked_memory().expect("memory")
+    });
     let layout = Layout {
-        in_use: before.iter().flat_map(Takeover::in_use).copied().collect(),
+        in_use: before.iter().flat_map(Takeover::in_use).copied().chain(locked).collect(),
         maps: before.iter().flat_map(Takeover::identity_maps).copied().collect(),
         device_tlbs: functions(scenario, unit),
         wanted: vec![STRANGER],

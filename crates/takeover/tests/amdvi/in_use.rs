@@ -1,11 +1,11 @@
 //! What stays in place is for the unit alone: devices that are let pass do not reach it any more, and the unit writes no more of it than it
 //! must.
 
-use ::amdvi::control::BufferBase;
-use ::amdvi::registers::{CONTROL, EVENT_LOG};
+use ::amdvi::control::{BufferBase, ExclusionBase};
+use ::amdvi::registers::{COMMAND_BUFFER, CONTROL, EVENT_LOG, EXCLUSION_BASE, Register};
 use machine::{PhysicalAddress, Range, Registers};
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, Function, Lock, OldLog};
+use model::amdvi::scenario::{Attached, Function, Lock, OldLog, UnitScenario};
 use model::{Machine, Requester, Rights, Violation};
 use takeover::Outcome;
 use takeover::hazard::{Danger, HazardPlace};
@@ -55,6 +55,39 @@ fn a_device_in_pass_through_reaches_no_table_that_stays_in_force() {
         });
         assert_eq!(is_named, stays, "{said:?}");
     }
+}
+
+/// The page to which completion waits store, while registers are locked.
+#[test]
+fn a_device_in_pass_through_reaches_no_page_where_waits_store() {
+    let scenario = passing(locked());
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(400), machine.clock());
+    let base = ExclusionBase::from_bits(machine.registers(0).read64(EXCLUSION_BASE.offset));
+    let store = base.frame() << 12;
+    assert_eq!(reach(&machine, PASSING, store), Some(store));
+    let _taken = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+    assert_eq!(reach(&machine, PASSING, store), None);
+}
+
+/// The memory of a command buffer or a log.
+fn ring(machine: &Machine, unit: usize, register: Register) -> Range<PhysicalAddress> {
+    let base = BufferBase::from_bits(machine.registers(unit).read64(register.offset));
+    Range::sized(base.address(), base.entries().unwrap() as u64 * 16).unwrap()
+}
+
+/// Units that share a device table share the map in place of pass-through: it leaves out what each of them uses on.
+#[test]
+fn a_device_in_pass_through_reaches_no_buffer_of_a_unit_that_shares_a_table() {
+    let mut scenario = passing(locked());
+    let second = UnitScenario { table_of: Some(0), ..scenario.units[0].clone() };
+    scenario.units.push(second);
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(400), machine.clock());
+    let rings = [0, 1].map(|unit| [COMMAND_BUFFER, EVENT_LOG].map(|register| ring(&machine, unit, register)));
+    let _taken = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+    let reached = |ring: Range<PhysicalAddress>| reach(&machine, PASSING, ring.start.get()).is_some();
+    assert_eq!(rings.map(|rings| rings.map(reached)), [[false; 2]; 2]);
 }
 
 /// The stores of the unit's own that went into the dead kernel's memory, but for its event log, which nobody can take from it.
