@@ -321,7 +321,8 @@ fn what_a_segment_has_beyond_its_share_costs_nothing() {
     let mut scenario = with(|unit| unit.segments = 3);
     scenario.units[0].traits.feature = scenario.units[0].traits.feature.with_device_table_segments(3);
     // 64 pages are in old memory, and those beyond are ours.
-    let junk = Junk { register: DEVICE_TABLE.offset, reads: 0..1, value: 0xFC_0000 | 65 };
+    let base = DeviceTableBase::new().with_size(65).with_frame(0xFC0);
+    let junk = Junk { register: DEVICE_TABLE.offset, reads: 0..1, value: base.into_bits() };
     scenario.units[0].habits = scenario.units[0].habits.clone().with_junk(junk);
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(3000), machine.clock());
