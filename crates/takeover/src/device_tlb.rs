@@ -49,6 +49,13 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
             } else if turn.is_of_strangers() {
                 copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbUnknown, Outcome::Duplicated);
             }
+            if of_source(&copy.contexts, source).any(|context| context.entry.hides_pasids()) {
+                copy.hazards.note(
+                    HazardPlace::Device(source),
+                    Danger::DeviceTlbOfGuest,
+                    Outcome::KeptInPlace,
+                );
+            }
         }
     }
     Ok(answering)

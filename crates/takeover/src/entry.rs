@@ -31,6 +31,15 @@ impl Entry {
         }
     }
 
+    /// Whether the PASIDs of the device are known to its guest alone, whose tables for them are not read.
+    pub(crate) const fn hides_pasids(&self) -> bool {
+        match self {
+            // A PASID directory is the host's (VT-d, 9.4).
+            Self::Vtd(_) => false,
+            Self::AmdVi(entry) => entry.is_nested(),
+        }
+    }
+
     /// Whether there are tables that belong to a guest: other tables, of ours, then translate the addresses of those and of all
     /// that they map.
     pub const fn is_nested(&self) -> bool {

@@ -129,6 +129,12 @@ pub enum Danger {
     /// The device was sent an invalidation for its device-TLB, and did not confirm it.
     #[error("its device-TLB did not confirm that it is empty")]
     DeviceTlbSilent,
+    /// The device was told to drop what its device-TLB keeps for requests without PASID, and nobody but its guest knows its PASIDs: what
+    /// it keeps for those stays, memory of ours included if an old mapping reached that.
+    #[error(
+        "its device-TLB may go on using what it keeps for its guest's processes, whose PASIDs are not known"
+    )]
+    DeviceTlbOfGuest,
     /// The device's context allows it a device-TLB, and nothing is known of the device: it was told to invalidate everything,
     /// as the most cautious software would, and confirmed it.
     #[error("keeps translations, and its configuration space was not found")]

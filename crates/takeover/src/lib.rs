@@ -105,7 +105,7 @@
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
 //! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames: 512 side by side for a device table, a few if it can stay in place |
-//! | `OtherModes` | `Old` | nothing: the old kernel gave units that differ one device table, and it was changed where it is |
+//! | `OtherModes` | `Unknown` | nothing: the old kernel gave units that differ one device table, it was changed where it is for the first of them, and says something else to this one |
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
@@ -195,7 +195,7 @@ use alloc::vec::Vec;
 use attach::{Keep, Replaced};
 use command::{Commanded, Swapped};
 use duplicate::Duplicate;
-use failure::InForce;
+use failure::{InForce, Reason};
 use hazard::Hazards;
 use ledger::Ledger;
 use machine::growth::{OutOfMemory, collected};
@@ -283,7 +283,11 @@ fn share_tables<'c, R: Registers, C: Clock, M: OldMemory, F: Frames>(
 ) -> Result<Replaced, Failure> {
     let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
     unit.take_queue(resources.frames)?;
-    unit.share_tables(owner.unit())?;
+    unit.share_tables(owner.unit()).map_err(|reason| match reason {
+        // What was changed for the other unit says something else to this one.
+        Reason::OtherModes => Failure { reason, in_force: InForce::Unknown },
+        reason => reason.into(),
+    })?;
     let mut copy = owner.lend(resources.limits)?;
     let (swapped, device_tlbs) = bring_into_force(unit, &mut copy, resources)?;
     let report = Report::of_sharing(swapped, core::mem::take(&mut copy.hazards));

@@ -7,6 +7,7 @@ mod contended;
 mod guests;
 mod in_place;
 mod in_use;
+mod pasids;
 mod properties;
 mod restricted;
 mod scarce;

@@ -222,7 +222,7 @@ fn shares_no_table(mut scenario: Scenario) {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(usize::MAX), machine.clock());
     let failure = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap_err();
-    assert_eq!((failure.reason, failure.in_force), (Reason::OtherModes, InForce::Old));
+    assert_eq!((failure.reason, failure.in_force), (Reason::OtherModes, InForce::Unknown));
 }
 
 /// A page of the table is copied if something in it is known or used: here that of the disk, and that of the stranger.
