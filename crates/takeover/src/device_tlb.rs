@@ -44,17 +44,14 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
             // Who may have answered is told again whenever something changes.
             let is_told_again = matches!(forgotten, Ok(()) | Err(UnitError::DeviceUnheard));
             let is_listed = is_told_again && push(&mut answering, tlb).is_ok();
+            let mut note = |danger, outcome| copy.hazards.note(HazardPlace::Device(source), danger, outcome);
             if forgotten.is_err() || !is_listed {
-                copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+                note(Danger::DeviceTlbSilent, Outcome::KeptInPlace);
             } else if turn.is_of_strangers() {
-                copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbUnknown, Outcome::Duplicated);
+                note(Danger::DeviceTlbUnknown, Outcome::Duplicated);
             }
             if of_source(&copy.contexts, source).any(|context| context.entry.hides_pasids()) {
-                copy.hazards.note(
-                    HazardPlace::Device(source),
-                    Danger::DeviceTlbOfGuest,
-                    Outcome::KeptInPlace,
-                );
+                note(Danger::DeviceTlbOfGuest, Outcome::KeptInPlace);
             }
         }
     }

@@ -7,7 +7,7 @@ use model::random::Size;
 use model::{Machine, Ticks, UnitRegisters};
 use proptest::prelude::*;
 use takeover::{DeviceTlb, Failure, Limits, Takeover, Unit};
-use verdict::Layout;
+use verdict::{Layout, isolation, told};
 
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
 pub(crate) const PLENTY: usize = 3000;
@@ -101,4 +101,15 @@ pub(crate) fn take_over<'c>(
     }
     machine.guard(Vec::new());
     Ok(taken)
+}
+
+/// Checks that after a takeover every answer is what it was, no device reaches our memory, and no page of the old kernel's changed.
+pub(crate) fn changed_nothing(scenario: &Scenario, machine: &Machine) -> Result<(), TestCaseError> {
+    machine.run(100);
+    prop_assert!(machine.violations().is_empty(), "{}", told(machine));
+    for unit in 0..scenario.units.len() {
+        isolation::check(machine, unit).map_err(TestCaseError::fail)?;
+    }
+    prop_assert!(machine.old_pages_changed().is_empty(), "{:x?}", machine.old_pages_changed());
+    Ok(())
 }

@@ -11,7 +11,7 @@ use verdict::{isolation, limits, told};
 use takeover::hazard::{Danger, HazardPlace};
 use takeover::{MapError, UnitError};
 
-use crate::common::{PLENTY, STRANGER, Taken, cases, plausible, servers, take_over};
+use crate::common::{PLENTY, STRANGER, Taken, cases, changed_nothing, plausible, servers, take_over};
 
 /// Whether a unit may have been without a table for an instant.
 fn may_be_between(taken: &Taken<'_>) -> bool {
@@ -28,12 +28,7 @@ proptest! {
         let taken = take_over(&scenario, &machine, &mut frames, &clock, &limits());
         prop_assert!(taken.is_ok(), "{:?}\n{}", taken.err(), told(&machine));
         prop_assume!(taken.is_ok_and(|taken| !taken.iter().any(may_be_between)));
-        machine.run(100);
-        prop_assert!(machine.violations().is_empty(), "{}", told(&machine));
-        for unit in 0..scenario.units.len() {
-            isolation::check(&machine, unit).map_err(TestCaseError::fail)?;
-        }
-        prop_assert!(machine.old_pages_changed().is_empty(), "{:x?}", machine.old_pages_changed());
+        changed_nothing(&scenario, &machine)?;
     }
 
     /// A driver's buffers are for its device alone, at addresses that nobody used, and disturb nobody.
